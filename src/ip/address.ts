@@ -96,18 +96,18 @@ function parse6(text: string): Ip6 | undefined {
     const groups = groupsOf(text)
     return groups?.length === 8 ? { family: 6, value: join(groups) } : undefined
   }
-  const head = gap === 0 ? [] : groupsOf(text.slice(0, gap))
+  const head = gap === 0 ? [] : groupsOf(text.slice(0, gap), false)
   const tail = gap + 2 === text.length ? [] : groupsOf(text.slice(gap + 2))
   if (head === undefined || tail === undefined || head.length + tail.length > 7) return undefined
   return { family: 6, value: join([...head, ...Array<number>(8 - head.length - tail.length).fill(0), ...tail]) }
 }
 
-/** 16-bit groups of colon-separated text; the last one may be a dotted quad (RFC 4291 §2.2.3). */
-function groupsOf(text: string): number[] | undefined {
+/** 16-bit groups of colon-separated text; the last one of an address may be a dotted quad (RFC 4291 §2.2.3). */
+function groupsOf(text: string, quadMayEnd = true): number[] | undefined {
   const groups: number[] = []
   const parts = text.split(':')
   for (const [i, part] of parts.entries()) {
-    if (i === parts.length - 1 && part.includes('.')) {
+    if (quadMayEnd && i === parts.length - 1 && part.includes('.')) {
       const quad = parse4(part)
       if (quad === undefined) return undefined
       groups.push(quad.value >>> 16, quad.value & 0xffff)
