@@ -7,8 +7,8 @@ import * as v from 'valibot'
 
 import { invalidConfig } from './errors.ts'
 import type { JsonObject } from './json.ts'
-import type { Dns } from './result.ts'
-import { jsonObject, parseWith, stringList } from './schema.ts'
+import { dnsOf, type Dns } from './result.ts'
+import { dnsSchema, jsonObject, parseWith } from './schema.ts'
 
 /** What `ipam` holds at least; an IPAM plugin reads its own fields from `raw`. */
 export interface IpamConf {
@@ -41,13 +41,6 @@ export const namePattern = /^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/
 /** A plugin type is a file name inside CNI_PATH and nothing else (CVE-2021-20206: `../` ran any executable). */
 export const isPluginType = (type: string): boolean =>
   /^[a-zA-Z0-9._-]+$/.test(type) && type !== '.' && type !== '..' && type.length <= 255
-
-const dnsSchema = v.object({
-  nameservers: v.optional(stringList),
-  domain: v.optional(v.string()),
-  search: v.optional(stringList),
-  options: v.optional(stringList),
-})
 
 const netConfSchema = v.object({
   cniVersion: v.nullish(v.string()),
@@ -105,17 +98,4 @@ function networkName(raw: JsonObject): string {
   return name
 }
 
-type Loose<T> = { [K in keyof T]?: T[K] | undefined }
-
-/** Without the keys that are absent or empty, so that an empty DNS is `{}`. */
-export function dnsOf(dns: Loose<Dns>): Dns {
-  return {
-    ...(dns.nameservers !== undefined && dns.nameservers.length > 0 ? { nameservers: dns.nameservers } : {}),
-    ...(dns.domain !== undefined && dns.domain !== '' ? { domain: dns.domain } : {}),
-    ...(dns.search !== undefined && dns.search.length > 0 ? { search: dns.search } : {}),
-    ...(dns.options !== undefined && dns.options.length > 0 ? { options: dns.options } : {}),
-  }
-}
-
-/** True when the configuration names no DNS setting at all. */
-export const isEmptyDns = (dns: Dns): boolean => Object.keys(dns).length === 0
+export { dnsOf, isEmptyDns } from './result.ts'

@@ -17,6 +17,14 @@ export const stringList = v.pipe(
   v.transform((list) => list ?? []),
 )
 
+/** `dns` of a configuration or a result. */
+export const dnsSchema = v.object({
+  nameservers: v.optional(stringList),
+  domain: v.optional(v.string()),
+  search: v.optional(stringList),
+  options: v.optional(stringList),
+})
+
 function canonical<T>(parse: (text: string) => T) {
   return v.pipe(
     v.string(),
