@@ -1,0 +1,49 @@
+/**
+ * What each purpose needs from Debian. A requirement is met when its files are there, whoever put them there;
+ * the package is only asked for when they are not.
+ *
+ * `essential: false` means that without it some tests or benchmarks skip themselves and say why.
+ *
+ * @typedef {{ package: string, commands?: readonly string[], files?: readonly string[], essential: boolean, why: string }} Requirement
+ */
+
+/** @type {readonly Requirement[]} */
+const native = [
+  { package: 'gcc', commands: ['gcc'], essential: true, why: 'compiles the addon and the shim' },
+  { package: 'libc6-dev', files: ['/usr/include/stdio.h'], essential: true, why: 'C headers' },
+  { package: 'musl-tools', commands: ['musl-gcc'], essential: false, why: 'makes the shim 18 kB instead of 700' },
+]
+
+/** @type {readonly Requirement[]} */
+const network = [
+  { package: 'nftables', commands: ['nft'], essential: true, why: 'loads nftables rules' },
+  { package: 'iproute2', commands: ['ip', 'bridge', 'tc'], essential: true, why: 'shows what the kernel holds' },
+  { package: 'iputils-ping', commands: ['ping'], essential: true, why: 'sends the packets of the checks' },
+]
+
+/** @type {readonly Requirement[]} */
+const measured = [
+  {
+    package: 'containernetworking-plugins',
+    files: ['/usr/lib/cni/bridge', '/usr/lib/cni/portmap'],
+    essential: false,
+    why: 'the reference plugins that Heddle is compared with',
+  },
+  { package: 'iptables', commands: ['iptables', 'ip6tables'], essential: false, why: "the reference plugins' rules" },
+  { package: 'iperf3', commands: ['iperf3'], essential: false, why: 'measures throughput' },
+]
+
+/** @type {readonly Requirement[]} */
+const tested = [
+  { package: 'kubernetes-client', commands: ['kubectl'], essential: false, why: 'kubectl against the lab' },
+  { package: 'procps', commands: ['ps', 'sysctl'], essential: false, why: 'looks at processes and sysctls' },
+]
+
+/** @type {Readonly<Record<string, readonly Requirement[]>>} */
+export const requirements = {
+  check: [],
+  build: native,
+  start: [...native, ...network],
+  bench: [...native, ...network, ...measured],
+  test: [...native, ...network, ...measured, ...tested],
+}

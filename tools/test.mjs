@@ -1,0 +1,76 @@
+/**
+ * `npm test`: sets the machine up, builds, runs every test with the pinned Node.js.
+ *
+ *   npm test -- test/nft ip.test.ts       only the files whose path contains one of these
+ *   npm test -- --test-name-pattern=DEL   options of `node --test` pass through
+ */
+
+import { spawn } from 'node:child_process'
+import { availableParallelism, cpus } from 'node:os'
+
+import { filesBelow } from './files.mjs'
+import { pinnedNode, root, systemPath } from './paths.mjs'
+import { setup } from './setup.mjs'
+import { Problem, runTool } from './setup/problem.mjs'
+
+/** The whole run; what is still running then is ended, and the run has failed. */
+const RUN_LIMIT_MS = 14 * 60_000
+/** One test, or one file. */
+const TEST_LIMIT_MS = 5 * 60_000
+/** Tests of the kernel share it: more at once would only wait for its locks. */
+const MOST_AT_ONCE = 4
+
+const isTest = (name) => /\.test\.(ts|mjs)$/.test(name)
+
+function selected(filters) {
+  const all = ['tools', 'src', 'test'].flatMap((folder) => filesBelow(folder, isTest))
+  const files = filters.length === 0 ? all : all.filter((file) => filters.some((filter) => file.includes(filter)))
+  if (files.length > 0) return files
+  throw new Problem({
+    what: `no test file matches ${filters.join(' ') || 'tools/, src/ and test/'}`,
+    remedy: 'give a part of a path, such as src/ip or test/nft',
+  })
+}
+
+function runNode(files, options) {
+  const cores = availableParallelism?.() ?? cpus().length
+  const args = [
+    '--disable-warning=ExperimentalWarning',
+    '--test',
+    `--test-concurrency=${Math.min(Math.max(cores, 2), MOST_AT_ONCE)}`,
+    `--test-timeout=${TEST_LIMIT_MS}`,
+    ...(options.some((option) => option.startsWith('--test-reporter')) ? [] : ['--test-reporter=spec']),
+    ...options,
+    ...files,
+  ]
+  const env = { ...process.env, PATH: systemPath(), UV_THREADPOOL_SIZE: '16' }
+  return new Promise((resolve, reject) => {
+    const child = spawn(pinnedNode, args, { cwd: root, env, stdio: ['ignore', 'inherit', 'inherit'] })
+    let late = false
+    const timer = setTimeout(() => {
+      late = true
+      console.error(`test: not finished after ${RUN_LIMIT_MS / 60_000} minutes: ending it`)
+      child.kill('SIGINT')
+      setTimeout(() => child.kill('SIGKILL'), 10_000).unref()
+    }, RUN_LIMIT_MS)
+    // The runner gets an interrupt from the terminal itself, and says what was running.
+    const ignore = () => {}
+    process.on('SIGINT', ignore)
+    const forward = () => child.kill('SIGTERM')
+    process.on('SIGTERM', forward)
+    child.on('error', reject)
+    child.on('close', (code) => {
+      clearTimeout(timer)
+      process.off('SIGINT', ignore)
+      process.off('SIGTERM', forward)
+      resolve(late ? 1 : (code ?? 1))
+    })
+  })
+}
+
+await runTool('test', async () => {
+  const args = process.argv.slice(2)
+  const files = selected(args.filter((argument) => !argument.startsWith('-')).map((filter) => filter.replace(/^\.\//, '')))
+  await setup('test')
+  return runNode(files, args.filter((argument) => argument.startsWith('-')))
+})
