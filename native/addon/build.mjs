@@ -24,8 +24,11 @@ export function buildAddon({ force = false } = {}) {
   try {
     execFileSync(compiler, [...flags, '-I', headers, '-o', fresh, ...sources, '-pthread'], { stdio: 'pipe' })
   } catch (error) {
-    if (error.code === 'ENOENT') throw new Error(`no C compiler (${compiler}): install one, for example: apt-get install gcc libc6-dev`)
-    throw new Error(`${compiler} could not build the addon:\n${error.stderr ?? error.message}`)
+    if (error.code === 'ENOENT')
+      throw new Error(`no C compiler (${compiler}): install one, for example: apt-get install gcc libc6-dev`, {
+        cause: error,
+      })
+    throw new Error(`${compiler} could not build the addon:\n${error.stderr ?? error.message}`, { cause: error })
   }
   renameSync(fresh, target)
   return { path: target, built: true }
@@ -34,9 +37,9 @@ export function buildAddon({ force = false } = {}) {
 if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.argv[1]).href) {
   try {
     const { path, built } = buildAddon({ force: process.argv.includes('--force') })
-    console.log(`${built ? 'built' : 'up to date:'} ${path}`)
+    process.stdout.write(`${built ? 'built' : 'up to date:'} ${path}\n`)
   } catch (error) {
-    console.error(error.message)
+    process.stderr.write(`${error.message}\n`)
     process.exitCode = 1
   }
 }
