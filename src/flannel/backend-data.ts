@@ -1,0 +1,72 @@
+/** What a backend publishes beside a node's address: the JSON in `backend-data`. */
+
+import * as v from 'valibot'
+
+import { isGroupMac, tryParseMac, ZERO_MAC } from '#ip/mac.ts'
+import type { MacText } from '#ip/text.ts'
+import { FlannelError, shown } from './errors.ts'
+import { foldKeys } from './fold.ts'
+
+/** Where a VXLAN tunnel ends. Flannel of old did not write the VNI. */
+export interface VtepData {
+  readonly kind: 'vtep'
+  readonly vni?: number
+  readonly mac: MacText
+}
+
+/** host-gw and others have nothing to say. */
+export interface NoData {
+  readonly kind: 'none'
+}
+
+export type BackendData = VtepData | NoData
+
+/** Compact, in the key order of flannel. */
+export const backendDataText = (data: BackendData): string =>
+  data.kind === 'none'
+    ? 'null'
+    : JSON.stringify({ ...(data.vni === undefined ? {} : { VNI: data.vni }), VtepMAC: data.mac })
+
+const Vtep = v.object({
+  vni: v.optional(
+    v.pipe(v.number('expected a number'), v.integer('expected a whole number'), v.minValue(0), v.maxValue(0xff_ffff)),
+  ),
+  vtepmac: v.string('expected a MAC address'),
+})
+
+/** Reads a VXLAN peer's data: keys in any case, unknown ones ignored. Throws FlannelError `bad-annotation`. */
+export function parseVtepData(text: string | undefined, field: string): VtepData {
+  if (text === undefined) throw unreadable(field, 'it is missing')
+  const folded = foldKeys(parseJson(text, field))
+  if (folded === undefined) throw unreadable(field, `it is ${shown(text)}`)
+  const parsed = v.safeParse(Vtep, Object.fromEntries(folded.values), { abortEarly: true, abortPipeEarly: true })
+  if (!parsed.success) {
+    const [issue] = parsed.issues
+    throw unreadable(
+      field,
+      `${v.getDotPath(issue) === 'vni' ? 'VNI' : 'VtepMAC'} is ${shown(issue.input)}: ${issue.message}`,
+    )
+  }
+  const { vni, vtepmac } = parsed.output
+  const mac = tryParseMac(vtepmac)
+  if (mac === undefined || mac === ZERO_MAC || isGroupMac(mac))
+    throw unreadable(field, `VtepMAC is ${shown(vtepmac)}, which is no station's MAC address`)
+  return { kind: 'vtep', mac, ...(vni === undefined ? {} : { vni }) }
+}
+
+function parseJson(text: string, field: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    throw unreadable(field, `${shown(text)} is not JSON`)
+  }
+}
+
+/** An annotation that does not say what it should. */
+export const unreadable = (field: string, why: string): FlannelError =>
+  new FlannelError(
+    'bad-annotation',
+    field,
+    `annotation ${field}: ${why}`,
+    'the agent of that node writes it anew when it is restarted',
+  )
