@@ -24,5 +24,5 @@ export function filesBelow(folder, accept) {
     }
   }
   visit(join(root, folder))
-  return found.sort()
+  return found.sort((a, b) => (a < b ? -1 : 1))
 }

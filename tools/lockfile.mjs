@@ -25,7 +25,8 @@ export function platformOf(name) {
   const cpu = words.find((word) => PROCESSORS.includes(word))
   if (os === undefined || cpu === undefined) return undefined
   const abi = words[words.length - 1] ?? ''
-  const libc = os !== 'linux' ? undefined : abi.startsWith('musl') ? 'musl' : abi.startsWith('gnu') ? 'glibc' : undefined
+  const libc =
+    os !== 'linux' ? undefined : abi.startsWith('musl') ? 'musl' : abi.startsWith('gnu') ? 'glibc' : undefined
   return { os: [os], cpu: [cpu], ...(libc === undefined ? {} : { libc: [libc] }) }
 }
 

@@ -70,7 +70,12 @@ function runNode(files, options) {
 
 await runTool('test', async () => {
   const args = process.argv.slice(2)
-  const files = selected(args.filter((argument) => !argument.startsWith('-')).map((filter) => filter.replace(/^\.\//, '')))
+  const files = selected(
+    args.filter((argument) => !argument.startsWith('-')).map((filter) => filter.replace(/^\.\//, '')),
+  )
   await setup('test')
-  return runNode(files, args.filter((argument) => argument.startsWith('-')))
+  return runNode(
+    files,
+    args.filter((argument) => argument.startsWith('-')),
+  )
 })

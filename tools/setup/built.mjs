@@ -17,7 +17,8 @@ export async function build(part) {
   const started = Date.now()
   const output = await mustRun(pinnedNode, [script], {
     what: `building ${relative(root, script)}`,
-    remedy: 'the compiler needs the Debian packages gcc, libc6-dev and musl-tools; the message above names what it stopped at',
+    remedy:
+      'the compiler needs the Debian packages gcc, libc6-dev and musl-tools; the message above names what it stopped at',
   })
   const took = Date.now() - started
   if (took > 500) console.log(`setup: ${part === 'addon' ? 'native addon' : 'dist/'} built: ${seconds(took)}`)
