@@ -1,0 +1,74 @@
+/** What a lab should be: the flags of `heddle lab up`, checked. */
+
+import { LabError } from './error.ts'
+
+export const backends = ['vxlan', 'directrouting', 'host-gw'] as const
+export const topologies = ['flat', 'routed'] as const
+
+/** How pods of different nodes reach each other. `directrouting` is flannel's vxlan with `DirectRouting`: plain routes within a subnet, tunnel across. */
+export type LabBackend = (typeof backends)[number]
+
+/** `flat`: all nodes in one subnet. `routed`: two subnets with a router between them. */
+export type LabTopology = (typeof topologies)[number]
+
+export interface LabSpec {
+  readonly name: string
+  readonly nodes: number
+  readonly podsPerNode: number
+  readonly backend: LabBackend
+  readonly topology: LabTopology
+  readonly ipv6: boolean
+}
+
+export const MAX_NODES = 100
+export const MAX_PODS_PER_NODE = 100
+
+/** Short enough that socket paths below the state directory stay under the 108 bytes of sun_path. */
+const NAME = /^[a-z0-9]([a-z0-9-]{0,18}[a-z0-9])?$/
+
+export const defaultSpec: LabSpec = {
+  name: 'lab',
+  nodes: 3,
+  podsPerNode: 2,
+  backend: 'vxlan',
+  topology: 'flat',
+  ipv6: false,
+}
+
+/** Returns the name if it is one for a lab. Throws `LabError` `bad-name`: the name becomes a directory and a prefix of namespaces. */
+export function labName(name: string): string {
+  if (NAME.test(name)) return name
+  throw new LabError(
+    'bad-name',
+    `${JSON.stringify(name.slice(0, 64))} cannot name a lab`,
+    'Use 1 to 20 lower-case letters, digits and dashes, with a letter or digit at both ends, such as "lab" or "lab-2".',
+  )
+}
+
+/** Completes and checks a specification. Throws `LabError` `bad-spec` naming the field, the value and the wish. */
+export function labSpec(given: Partial<LabSpec>): LabSpec {
+  const spec: LabSpec = { ...defaultSpec, ...given }
+  labName(spec.name)
+  requireCount('nodes', spec.nodes, MAX_NODES)
+  requireCount('pods', spec.podsPerNode, MAX_PODS_PER_NODE)
+  requireOneOf('backend', spec.backend, backends)
+  requireOneOf('topology', spec.topology, topologies)
+  if (spec.backend === 'host-gw' && spec.topology === 'routed') {
+    throw new LabError(
+      'bad-spec',
+      'backend host-gw does not work in topology routed: its routes name the other node itself as next hop, and a next hop must be in the same subnet',
+      'Use --backend directrouting, which tunnels only between subnets, or --topology flat.',
+    )
+  }
+  return spec
+}
+
+function requireCount(field: string, value: number, max: number): void {
+  if (Number.isInteger(value) && value >= 1 && value <= max) return
+  throw new LabError('bad-spec', `${field} is ${value}`, `Give a whole number from 1 to ${max}.`)
+}
+
+function requireOneOf(field: string, value: string, allowed: readonly string[]): void {
+  if (allowed.includes(value)) return
+  throw new LabError('bad-spec', `${field} is ${JSON.stringify(value)}`, `Give one of ${allowed.join(', ')}.`)
+}
