@@ -1,0 +1,132 @@
+/** What one may do with a network's address files while their lock is held. */
+
+import * as fs from 'node:fs'
+import { join } from 'node:path'
+
+import { CniError, ioFailure, messageOf } from '#cni/errors.ts'
+import type { Attachment } from '#cni/plugin.ts'
+import { tryParseIp, type Ip, type IpText } from '#ip/address.ts'
+import { hasCode } from '#sys/errno.ts'
+import { contentOf, type AddressIndex } from './index.ts'
+
+/** Start of the names of files that are not linked to an address yet. */
+export const TEMPORARY = '.heddle-'
+
+/** The address files while the lock is held. Do not keep it. */
+export class AddressBook {
+  readonly directory: string
+  readonly #current: () => AddressIndex
+  /** Forgets what is known and reads every file: the last resort before an address pool is called full. */
+  readonly reread: () => void
+
+  constructor(directory: string, current: () => AddressIndex, reread: () => void) {
+    this.directory = directory
+    this.#current = current
+    this.reread = reread
+  }
+
+  get index(): AddressIndex {
+    return this.#current()
+  }
+
+  /**
+   * Reserves all of `ips` for an owner, on disk when it returns; none of them when it throws. False when one of them exists after all
+   * (somebody works without the lock): look again and choose anew.
+   */
+  reserve(ips: readonly IpText[], owner: Attachment, step: (name: string) => void): boolean {
+    const temporary = join(this.directory, `${TEMPORARY}${process.pid}`)
+    const done: IpText[] = []
+    try {
+      writeSynced(temporary, contentOf(owner))
+      for (const ip of ips) {
+        step('reserve')
+        if (!linkNew(temporary, join(this.directory, ip))) {
+          this.release(done)
+          return false
+        }
+        done.push(ip)
+        this.index.set(ip, ip, owner)
+        step('reserved')
+      }
+    } catch (error) {
+      this.release(done)
+      if (error instanceof CniError) throw error
+      throw ioFailure(`addresses cannot be written to ${this.directory}`, messageOf(error), { cause: error })
+    } finally {
+      fs.rmSync(temporary, { force: true })
+    }
+    syncDirectory(this.directory)
+    return true
+  }
+
+  /** Removes address files; those already gone are fine. */
+  release(ips: readonly IpText[]): void {
+    for (const ip of ips) {
+      const file = this.index.get(ip)?.file ?? ip
+      fs.rmSync(join(this.directory, file), { force: true })
+      this.index.delete(ip)
+    }
+  }
+
+  /** Where the round robin of a range set stands. A hint only, so a torn file is no error. */
+  lastReserved(set: number): Ip | undefined {
+    try {
+      return tryParseIp(fs.readFileSync(join(this.directory, `last_reserved_ip.${set}`), 'utf8').trim())
+    } catch {
+      return undefined
+    }
+  }
+
+  /** Overwrites without emptying first: ext4 flushes a file that was emptied and rewritten when it is closed, which costs a millisecond. */
+  setLastReserved(set: number, ip: IpText): void {
+    const path = join(this.directory, `last_reserved_ip.${set}`)
+    const fd = fs.openSync(path, fs.constants.O_WRONLY | fs.constants.O_CREAT | fs.constants.O_NOFOLLOW, 0o600)
+    try {
+      fs.writeSync(fd, ip, 0)
+      if (fs.fstatSync(fd).size !== ip.length) fs.ftruncateSync(fd, ip.length)
+    } finally {
+      fs.closeSync(fd)
+    }
+  }
+}
+
+function writeSynced(path: string, content: string): void {
+  const fd = fs.openSync(
+    path,
+    fs.constants.O_WRONLY | fs.constants.O_CREAT | fs.constants.O_TRUNC | fs.constants.O_NOFOLLOW,
+    0o600,
+  )
+  try {
+    fs.writeSync(fd, content)
+    fs.fdatasyncSync(fd)
+  } finally {
+    fs.closeSync(fd)
+  }
+}
+
+/** False where the name exists. Each address gets its own inode on file systems without hard links, by O_EXCL. */
+function linkNew(from: string, to: string): boolean {
+  try {
+    fs.linkSync(from, to)
+    return true
+  } catch (error) {
+    if (hasCode(error, 'EEXIST')) return false
+    if (!hasCode(error, 'EPERM', 'EOPNOTSUPP', 'ENOTSUP', 'ENOSYS', 'EMLINK')) throw error
+  }
+  try {
+    fs.copyFileSync(from, to, fs.constants.COPYFILE_EXCL)
+    return true
+  } catch (error) {
+    if (hasCode(error, 'EEXIST')) return false
+    throw error
+  }
+}
+
+function syncDirectory(path: string): void {
+  const fd = fs.openSync(path, 'r')
+  try {
+    fs.fsyncSync(fd)
+  } finally {
+    fs.closeSync(fd)
+  }
+}

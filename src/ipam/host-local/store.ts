@@ -1,0 +1,144 @@
+/**
+ * The address files of one network, in the reference plugin's format and under its lock, so that both can work on one directory.
+ *
+ * The lock is held for one synchronous stretch, so calls inside a process never wait for each other, and a crash at any point leaves either no
+ * file or a complete one: content is written and synced under a temporary name and then linked to the address (`link` fails where a name
+ * exists, like O_EXCL). The index of owners is kept between calls; the directory's modification time tells whether another process changed it.
+ */
+
+import { randomInt } from 'node:crypto'
+import * as fs from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+
+import { ioFailure, messageOf, tryAgain } from '#cni/errors.ts'
+import { formatIp, tryParseIp } from '#ip/address.ts'
+
+import { AddressBook, TEMPORARY } from './book.ts'
+import { AddressIndex, ownerOf, type Entry } from './index.ts'
+import { tryLockDirectory } from './lock.ts'
+
+const LOCK_DEADLINE_MS = 10_000
+/** Longer than any container ID with an interface name; the rest of a strange file is not read. */
+const MAX_CONTENT = 4096
+
+/** A fingerprint of the directory: any creation, removal or renaming in it changes the modification time. */
+interface Seen {
+  readonly inode: bigint
+  readonly modified: bigint
+}
+
+export class AddressStore {
+  readonly directory: string
+  #index = new AddressIndex()
+  #seen: Seen | undefined
+
+  constructor(directory: string) {
+    this.directory = directory
+  }
+
+  /** Runs `work` under the lock; creates the directory. Throws CniError 11 when another process holds the lock too long. */
+  async locked<T>(work: (book: AddressBook) => T): Promise<T> {
+    const run = await this.#attempt(work, true)
+    if (run === undefined) throw ioFailure(`${this.directory} vanished while it was being locked`)
+    return run.value
+  }
+
+  /** Like `locked`, but does nothing where the directory does not exist. */
+  async lockedIfExists<T>(work: (book: AddressBook) => T): Promise<T | undefined> {
+    return (await this.#attempt(work, false))?.value
+  }
+
+  async #attempt<T>(work: (book: AddressBook) => T, create: boolean): Promise<{ value: T } | undefined> {
+    const deadline = performance.now() + LOCK_DEADLINE_MS
+    for (let wait = 1; ; wait = Math.min(wait * 2, 20)) {
+      if (!this.#prepare(create)) return undefined
+      using lock = tryLockDirectory(this.directory)
+      if (lock !== undefined) {
+        this.#refresh()
+        try {
+          return {
+            value: work(
+              new AddressBook(
+                this.directory,
+                () => this.#index,
+                () => this.#refresh(true),
+              ),
+            ),
+          }
+        } finally {
+          this.#stamp()
+        }
+      }
+      if (performance.now() > deadline) {
+        throw tryAgain(`${this.directory}/lock has been held by another process for ${LOCK_DEADLINE_MS} ms`)
+      }
+      await sleep(wait + randomInt(3))
+    }
+  }
+
+  #prepare(create: boolean): boolean {
+    if (fs.existsSync(this.directory)) return true
+    if (!create) return false
+    try {
+      fs.mkdirSync(this.directory, { recursive: true, mode: 0o755 })
+      return true
+    } catch (error) {
+      throw ioFailure(`${this.directory} cannot be created`, messageOf(error), { cause: error })
+    }
+  }
+
+  /** Reads the directory again if anybody else changed it since. Called under the lock. */
+  #refresh(force = false): void {
+    const now = fingerprint(this.directory)
+    if (!force && this.#seen?.inode === now.inode && this.#seen.modified === now.modified) return
+    this.#index = readIndex(this.directory)
+    this.#seen = now
+  }
+
+  /**
+   * Sets the directory's time to one in the past before the lock is released. The kernel's clock is coarse (a tick): without this, a change that
+   * another process makes in the same tick would look like ours. Every later change gives a later time.
+   */
+  #stamp(): void {
+    const before = this.#seen
+    const now = fingerprint(this.directory)
+    if (before?.inode === now.inode && before.modified === now.modified) return
+    const past = Date.now() / 1000 - 1 - randomInt(1_000_000) / 1e6
+    fs.utimesSync(this.directory, past, past)
+    this.#seen = fingerprint(this.directory)
+  }
+}
+
+function fingerprint(directory: string): Seen {
+  const { ino, mtimeNs } = fs.statSync(directory, { bigint: true })
+  return { inode: ino, modified: mtimeNs }
+}
+
+function readIndex(directory: string): AddressIndex {
+  const index = new AddressIndex()
+  for (const file of fs.readdirSync(directory, { withFileTypes: true })) {
+    // Under the lock nobody is between writing and linking, so a temporary file is what a crash left.
+    if (file.name.startsWith(TEMPORARY)) fs.rmSync(join(directory, file.name), { force: true })
+    const ip = tryParseIp(file.name)
+    if (ip === undefined) continue
+    index.set(formatIp(ip), file.name, file.isFile() ? readOwner(join(directory, file.name)) : 'foreign')
+  }
+  return index
+}
+
+const buffer = Buffer.alloc(MAX_CONTENT)
+
+function readOwner(path: string): Entry['state'] {
+  let fd: number
+  try {
+    fd = fs.openSync(path, fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK)
+  } catch {
+    return 'foreign'
+  }
+  try {
+    return ownerOf(buffer.toString('utf8', 0, fs.readSync(fd, buffer, 0, MAX_CONTENT, 0)))
+  } finally {
+    fs.closeSync(fd)
+  }
+}
