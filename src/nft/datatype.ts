@@ -4,6 +4,7 @@
  * The kernel compares bytes; the numbers only tell `nft list` how to print them, so they must be the ones nft uses. Source: nftables include/datatype.h.
  */
 
+import { LITTLE, type Writer } from '#codec/buffer.ts'
 import { type Ip, formatIp, ipFromBytes, parseIp, writeIp } from '#ip/address.ts'
 import { macFromBytes, macToBytes, parseMac } from '#ip/mac.ts'
 import { NftError } from './error.ts'
@@ -19,10 +20,10 @@ export interface DataType {
   readonly id: number
   /** Length in bytes, without the padding inside a concatenation. */
   readonly length: number
-  /** 1 for network byte order, 2 for the host's, as nft notes it in a set's user data. Source: nftables, enum byteorder (host 1, big 2). */
+  /** Values sort as their bytes do, so that intervals of them can be declared. */
   readonly ordered: boolean
-  write(value: Part, out: Buffer, at: number): void
-  read(bytes: Buffer, at: number): Part
+  write(value: Part, out: DataView, at: number): void
+  read(from: DataView, at: number): Part
 }
 
 /** Protocols by the names that Kubernetes and CNI use. */
@@ -36,9 +37,9 @@ const address = (name: 'ipv4_addr' | 'ipv6_addr', id: number, family: Ip['family
   write: (value, out, at) => {
     const ip = parseIp(text(name, value))
     if (ip.family !== family) throw badValue(name, value, `it is an IPv${ip.family} address`)
-    writeIp(ip, new DataView(out.buffer, out.byteOffset), at)
+    writeIp(ip, out, at)
   },
-  read: (bytes, at) => formatIp(ipFromBytes(bytes.subarray(at, at + length))),
+  read: (from, at) => formatIp(ipFromBytes(bytesOf(from, at, length))),
 })
 
 const byName: { readonly [Name in DataTypeName]: DataType } = {
@@ -49,32 +50,32 @@ const byName: { readonly [Name in DataTypeName]: DataType } = {
     id: 9,
     length: 6,
     ordered: true,
-    write: (value, out, at) => out.set(macToBytes(parseMac(text('ether_addr', value))), at),
-    read: (bytes, at) => macFromBytes(bytes.subarray(at, at + 6)),
+    write: (value, out, at) => bytesOf(out, at, 6).set(macToBytes(parseMac(text('ether_addr', value)))),
+    read: (from, at) => macFromBytes(bytesOf(from, at, 6)),
   },
   inet_proto: {
     name: 'inet_proto',
     id: 12,
     length: 1,
     ordered: true,
-    write: (value, out, at) => out.writeUInt8(number('inet_proto', value, 0xff), at),
-    read: (bytes, at) => bytes.readUInt8(at),
+    write: (value, out, at) => out.setUint8(at, number('inet_proto', value, 0xff)),
+    read: (from, at) => from.getUint8(at),
   },
   inet_service: {
     name: 'inet_service',
     id: 13,
     length: 2,
     ordered: true,
-    write: (value, out, at) => out.writeUInt16BE(number('inet_service', value, 0xffff), at),
-    read: (bytes, at) => bytes.readUInt16BE(at),
+    write: (value, out, at) => out.setUint16(at, number('inet_service', value, 0xffff)),
+    read: (from, at) => from.getUint16(at),
   },
   mark: {
     name: 'mark',
     id: 19,
     length: 4,
     ordered: false,
-    write: (value, out, at) => hostEndian.write(out, number('mark', value, 0xffff_ffff), at),
-    read: (bytes, at) => hostEndian.read(bytes, at),
+    write: (value, out, at) => out.setUint32(at, number('mark', value, 0xffff_ffff), LITTLE),
+    read: (from, at) => from.getUint32(at, LITTLE),
   },
   ifname: {
     name: 'ifname',
@@ -85,24 +86,19 @@ const byName: { readonly [Name in DataTypeName]: DataType } = {
       const name = text('ifname', value)
       if (name === '' || Buffer.byteLength(name) > 15 || name.includes('\0'))
         throw badValue('ifname', value, 'an interface name has 1 to 15 bytes')
-      out.fill(0, at, at + 16)
-      out.write(name, at, 'utf8')
+      const field = bytesOf(out, at, 16).fill(0)
+      Buffer.from(field.buffer, field.byteOffset, 16).write(name)
     },
-    read: (bytes, at) => {
-      const end = bytes.indexOf(0, at)
-      return bytes.toString('utf8', at, end === -1 || end > at + 16 ? at + 16 : end)
+    read: (from, at) => {
+      const field = bytesOf(from, at, 16)
+      const end = field.indexOf(0)
+      return new TextDecoder().decode(end === -1 ? field : field.subarray(0, end))
     },
   },
 }
 
-const littleEndian = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1
-
-/** 32-bit numbers in the host's byte order. */
-const hostEndian = {
-  write: (out: Buffer, value: number, at: number): number =>
-    littleEndian ? out.writeUInt32LE(value, at) : out.writeUInt32BE(value, at),
-  read: (bytes: Buffer, at: number): number => (littleEndian ? bytes.readUInt32LE(at) : bytes.readUInt32BE(at)),
-}
+const bytesOf = (view: DataView, at: number, length: number): Uint8Array =>
+  new Uint8Array(view.buffer, view.byteOffset + at, length)
 
 const byId = new Map(Object.values(byName).map((type) => [type.id, type]))
 
@@ -132,36 +128,33 @@ export function keyLength(types: readonly DataTypeName[]): number {
 
 const padded = (length: number): number => (length + 3) & ~3
 
-/** Writes the parts at `at`, zeroing the padding; returns the number of bytes. Throws `bad-value`, or `IpError` for bad addresses. */
-export function writeKey(types: readonly DataTypeName[], parts: readonly Part[], out: Buffer, at: number): number {
+/** Appends the parts; padding is zero. Throws `bad-value`, or `IpError` for what is no address. */
+export function writeKey(writer: Writer, types: readonly DataTypeName[], parts: readonly Part[]): void {
   if (parts.length !== types.length)
     throw new NftError(
       'bad-value',
       `${parts.length} values (${parts.join(', ')}) where the set declares ${types.length}: ${types.join(' . ')}`,
     )
-  const length = keyLength(types)
-  if (types.length > 1) out.fill(0, at, at + length)
-  let offset = at
+  let at = writer.reserve(keyLength(types))
   for (let i = 0; i < types.length; i++) {
     const name = types[i]
     const part = parts[i]
     if (name === undefined || part === undefined) continue
     const type = byName[name]
-    type.write(part, out, offset)
-    offset += padded(type.length)
+    type.write(part, writer.view, at)
+    at += padded(type.length)
   }
-  return length
 }
 
-/** Reads what `writeKey` wrote. Throws `malformed` when the bytes have another length. */
-export function readKey(types: readonly DataTypeName[], bytes: Buffer): Part[] {
-  // The kernel pads a verdict map's or a short key's data to the register; only fewer bytes are an error.
+/** Reads what `writeKey` wrote. Throws `malformed` when there are too few bytes. */
+export function readKey(types: readonly DataTypeName[], bytes: Uint8Array): Part[] {
   if (bytes.length < keyLength(types))
     throw new NftError('malformed', `${bytes.length} bytes where ${types.join(' . ')} has ${keyLength(types)}`)
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
   let offset = 0
   return types.map((name) => {
     const type = byName[name]
-    const value = type.read(bytes, offset)
+    const value = type.read(view, offset)
     offset += padded(type.length)
     return value
   })
