@@ -1,0 +1,98 @@
+/** Everything that the agent counts. docs/metrics.md describes each; a test compares the two. */
+
+import { Registry, type Counter, type Gauge, type Histogram } from './metrics.ts'
+
+export interface AgentMetrics {
+  readonly registry: Registry
+  readonly cniDuration: Histogram
+  readonly cniErrors: Counter
+  readonly peers: Gauge
+  readonly peersRefused: Gauge
+  readonly refusals: Counter
+  readonly sources: Gauge
+  readonly entries: Gauge
+  readonly operations: Counter
+  readonly failures: Counter
+  readonly repairs: Counter
+  readonly reconcileDuration: Histogram
+  readonly reconcileSuccess: Gauge
+  readonly informerRestarts: Counter
+  readonly apiReachable: Gauge
+  readonly annotationPatches: Counter
+}
+
+const FAST = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10]
+
+export function agentMetrics(build: { readonly version: string; readonly node: string }): AgentMetrics {
+  const registry = new Registry()
+  registry
+    .gauge({ name: 'heddle_build_info', help: 'Always 1; the labels say what runs.' })
+    .set(1, { version: build.version, runtime: build.node })
+  registry
+    .gauge({ name: 'heddle_start_time_seconds', unit: 'seconds', help: 'When the agent was started, as Unix time.' })
+    .set(Math.round(Date.now() - process.uptime() * 1000) / 1000)
+  registry.gauge(
+    { name: 'heddle_resident_memory_bytes', unit: 'bytes', help: 'Memory of the agent that is in RAM.' },
+    () => process.memoryUsage.rss(),
+  )
+  return {
+    registry,
+    cniDuration: registry.histogram(
+      {
+        name: 'heddle_cni_duration_seconds',
+        unit: 'seconds',
+        help: 'Time to answer a CNI call, by verb, plugin type and code (0 is success).',
+      },
+      FAST,
+    ),
+    cniErrors: registry.counter({
+      name: 'heddle_cni_errors',
+      help: 'CNI calls that were answered with an error, by verb, plugin type and code.',
+    }),
+    peers: registry.gauge({ name: 'heddle_peers', help: 'Nodes whose pods this node has a way to.' }),
+    peersRefused: registry.gauge({
+      name: 'heddle_peers_refused',
+      help: 'Refusals that stand at the moment, by reason.',
+    }),
+    refusals: registry.counter({
+      name: 'heddle_peer_refusals',
+      help: 'Times that something a node published was refused, by reason.',
+    }),
+    sources: registry.gauge({
+      name: 'heddle_state_sources',
+      help: 'Parts that contribute to what the kernel should hold.',
+    }),
+    entries: registry.gauge({ name: 'heddle_state_entries', help: 'Entries that the kernel should hold.' }),
+    operations: registry.counter({ name: 'heddle_reconcile_operations', help: 'Changes made to the kernel.' }),
+    failures: registry.counter({
+      name: 'heddle_reconcile_failures',
+      help: 'Changes that the kernel refused, by kind of entry; they are tried again.',
+    }),
+    repairs: registry.counter({
+      name: 'heddle_repairs',
+      help: 'Entries put back after somebody else removed or changed them, by kind of entry.',
+    }),
+    reconcileDuration: registry.histogram(
+      {
+        name: 'heddle_reconcile_duration_seconds',
+        unit: 'seconds',
+        help: 'Time from wanting a change to having it in the kernel.',
+      },
+      FAST,
+    ),
+    reconcileSuccess: registry.gauge({
+      name: 'heddle_reconcile_last_success_timestamp_seconds',
+      unit: 'seconds',
+      help: 'When everything wanted was last in the kernel, as Unix time.',
+    }),
+    informerRestarts: registry.counter({
+      name: 'heddle_informer_restarts',
+      help: 'Times that watching the API server had to begin again, by resource.',
+    }),
+    apiReachable: registry.gauge({
+      name: 'heddle_api_reachable',
+      help: '1 while the nodes are watched without an error, 0 while the API server is away.',
+    }),
+    annotationPatches: registry.counter({ name: 'heddle_node_patches', help: 'Patches of the own Node, by outcome.' }),
+  }
+}
