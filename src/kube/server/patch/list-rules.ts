@@ -1,3 +1,6 @@
+import { arrayAt, isObject, objectAt } from '../../json.ts'
+import type { JsonObject } from '../../json.ts'
+
 /**
  * How the items of a list are told apart when patches meet it.
  * `map`: by fields (`key` for strategic merge, all of `keys` for server-side apply); `set`: by value.
@@ -66,5 +69,23 @@ const metaOnly = new Map(META)
 /** The rules of a built-in kind. */
 export function listRulesOf(kind: string): ListRules {
   const rules = compiled.get(kind) ?? metaOnly
+  return (path) => rules.get(path)
+}
+
+/** The rules that a structural schema states (`x-kubernetes-list-type`, `x-kubernetes-list-map-keys`). */
+export function listRulesOfSchema(schema: JsonObject): ListRules {
+  const rules = new Map<string, ListRule>(META)
+  const walk = (node: JsonObject, path: string): void => {
+    const type = node['x-kubernetes-list-type']
+    const keys = arrayAt(node, 'x-kubernetes-list-map-keys').map(String)
+    const [key] = keys
+    if (type === 'set') rules.set(path, set)
+    if (type === 'map' && key !== undefined) rules.set(path, { kind: 'map', key, keys })
+    if (isObject(node['items'])) walk(node['items'], path)
+    for (const [name, child] of Object.entries(objectAt(node, 'properties'))) {
+      if (isObject(child)) walk(child, path === '' ? name : `${path}.${name}`)
+    }
+  }
+  walk(schema, '')
   return (path) => rules.get(path)
 }
