@@ -42,7 +42,7 @@ group('the heddle command', () => {
     assert.equal(english.status, 0)
     for (const name of ['lab', 'cni', 'agent']) assert.match(english.stdout, new RegExp(`^ {2}${name} `, 'm'))
     assert.match(english.stdout, /^Usage: heddle/)
-    assert.match(heddle([], { LANG: 'zh_CN.UTF-8' }).stdout, /^用法: heddle/)
+    assert.match(heddle([], { LANG: 'zh_CN.UTF-8' }).stdout, /^用法： heddle/)
     assert.match(heddle(['--help', '--lang', 'zh'], { LC_ALL: 'C' }).stdout, /节点代理/)
   })
 
@@ -105,7 +105,7 @@ group('languages', () => {
 
   it('fill in values, once', () => {
     assert.equal(messagesIn('en')('fail.why', { why: '{why} $&' }), 'Why: {why} $&')
-    assert.equal(messagesIn('zh')('fail.remedy', { remedy: 'x' }), '处理办法:x')
+    assert.equal(messagesIn('zh')('fail.remedy', { remedy: 'x' }), '处理办法：x')
   })
 })
 
