@@ -1,8 +1,10 @@
 /** Executing a plugin as a runtime does, and understanding what it answers. Source: CNI SPEC.md §2; libcni `pkg/invoke`. */
 
-import { spawn, type ChildProcess } from 'node:child_process'
+import { spawn, type ChildProcess, type ChildProcessWithoutNullStreams } from 'node:child_process'
 import { constants } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
+
+import { inNetns } from '#sys/netns.ts'
 
 import type { Env } from '../env.ts'
 import { CniError, ioFailure, messageOf, tryAgain } from '../errors.ts'
@@ -16,6 +18,8 @@ export interface Execution {
   readonly stdin: string
   /** Milliseconds until the plugin and all it started are killed. */
   readonly deadlineMs: number
+  /** The network namespace it is started in; the process's own unless told otherwise. */
+  readonly netns?: string | undefined
 }
 
 const MAX_STDERR_BYTES = 64 * 1024
@@ -43,10 +47,12 @@ const startError = (file: string, error: unknown): CniError =>
         cause: error,
       })
 
-function start({ file, env, stdin, deadlineMs }: Execution): Promise<Answer> {
+function start({ file, env, stdin, deadlineMs, netns }: Execution): Promise<Answer> {
   return new Promise((resolve, reject) => {
     // A process group of its own, so that a kill reaches what the plugin started too.
-    const child = spawn(file, [], { env, detached: true, stdio: ['pipe', 'pipe', 'pipe'] })
+    const launch = (): ChildProcessWithoutNullStreams =>
+      spawn(file, [], { env, detached: true, stdio: ['pipe', 'pipe', 'pipe'] })
+    const child = netns === undefined ? launch() : inNetns(netns, launch)
     const stdout = collect(child.stdout, MAX_JSON_BYTES)
     const stderr = collect(child.stderr, MAX_STDERR_BYTES)
     let isLate = false

@@ -28,6 +28,8 @@ export interface RuntimeOptions {
   readonly env?: Env
   /** Milliseconds one plugin may take; two minutes unless told otherwise. */
   readonly deadlineMs?: number
+  /** The node's network namespace, where executed plugins start; the process's own unless told otherwise. */
+  readonly netns?: string
   /** stderr of executed plugins, which is free-form logging. */
   readonly onStderr?: (type: string, text: string) => void
 }
@@ -80,7 +82,13 @@ export function createRuntime(options: RuntimeOptions): Runtime {
         return runPlugin(location.plugin, { env, stdin: () => stdin }, host)
       }
     }
-    const answer = await execPlugin({ file: findPlugin(plugin.type, options.path), env, stdin, deadlineMs })
+    const answer = await execPlugin({
+      file: findPlugin(plugin.type, options.path),
+      env,
+      stdin,
+      deadlineMs,
+      netns: options.netns,
+    })
     if (answer.stderr !== '') options.onStderr?.(plugin.type, answer.stderr)
     return answer
   }
