@@ -3,6 +3,7 @@ import { parse as parseYaml } from 'yaml'
 import { isArray, isObject } from '../json.ts'
 import type { Json } from '../json.ts'
 import type { WriteOptions } from './prepare.ts'
+import { decodeProtobuf, PROTOBUF } from './protobuf.ts'
 import type { ListQuery } from './listing.ts'
 import { badRequest, tooLarge, unsupportedMediaType } from './status.ts'
 
@@ -155,6 +156,7 @@ function isJson(value: unknown): value is Json {
 
 /** Parses a body by its media type: JSON, or YAML where it is allowed. @throws ApiError 400, 415 */
 export function parseBody(body: Buffer, mediaType: string): Json {
+  if (mediaType === PROTOBUF) return decodeProtobuf(body)
   const yaml = mediaType === 'application/yaml' || mediaType === 'application/apply-patch+yaml'
   if (!yaml && mediaType !== '' && !/^application\/(?:[\w.-]+\+)?json$/.test(mediaType)) {
     throw unsupportedMediaType(mediaType, ['application/json', 'application/yaml'])
