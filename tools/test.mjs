@@ -6,7 +6,8 @@
  */
 
 import { spawn } from 'node:child_process'
-import { availableParallelism, cpus } from 'node:os'
+import { readdirSync } from 'node:fs'
+import os from 'node:os'
 
 import { filesBelow } from './files.mjs'
 import { pinnedNode, root, systemPath } from './paths.mjs'
@@ -32,8 +33,17 @@ function selected(filters) {
   })
 }
 
+/** The named network namespaces of this machine. Like `ip netns list`. */
+function namespaces() {
+  try {
+    return new Set(readdirSync('/run/netns'))
+  } catch {
+    return new Set()
+  }
+}
+
 function runNode(files, options) {
-  const cores = availableParallelism?.() ?? cpus().length
+  const cores = os.availableParallelism?.() ?? os.cpus().length
   const args = [
     '--disable-warning=ExperimentalWarning',
     '--test',
@@ -74,8 +84,12 @@ await runTool('test', async () => {
     args.filter((argument) => !argument.startsWith('-')).map((filter) => filter.replace(/^\.\//, '')),
   )
   await setup('test')
-  return runNode(
+  const before = namespaces()
+  const code = await runNode(
     files,
     args.filter((argument) => argument.startsWith('-')),
   )
+  const left = [...namespaces()].filter((name) => !before.has(name))
+  if (left.length > 0) console.error(`test: network namespaces that were not there before: ${left.join(', ')}`)
+  return code
 })

@@ -1,4 +1,4 @@
-import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { accessSync, constants, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 
@@ -26,13 +26,26 @@ function holderOf(file) {
 const alive = (holder) => holder !== '' && identity(holder.split(' ')[0]) === holder
 
 function tryTake(file, me) {
-  // Written beside and linked by O_EXCL in one call: the file never exists without its holder's name for long.
+  // O_EXCL: one of all that try makes the file. Between making and writing it is empty for a moment.
   try {
     writeFileSync(file, me, { flag: 'wx' })
     return true
   } catch (error) {
-    if (error.code !== 'EEXIST') throw error
-    return false
+    if (error.code === 'EEXIST') return false
+    throw error
+  }
+}
+
+function makeFolder(folder) {
+  try {
+    mkdirSync(folder, { recursive: true })
+    accessSync(folder, constants.W_OK)
+  } catch (error) {
+    throw new Problem({
+      what: `cannot write to ${folder}`,
+      why: error.message,
+      remedy: 'use a checkout that belongs to you, or run this as its owner',
+    })
   }
 }
 
@@ -44,7 +57,7 @@ function tryTake(file, me) {
  * @template T
  */
 export async function withLock(file, work, { timeoutMs = 900_000, pollMs = 200 } = {}) {
-  mkdirSync(dirname(file), { recursive: true })
+  makeFolder(dirname(file))
   const me = identity(process.pid) ?? `${process.pid} 0`
   const deadline = Date.now() + timeoutMs
   let told = false
