@@ -81,7 +81,7 @@ test('applying the difference gives the wanted state, applying it again gives no
     fc.property(anyState, anyState, (from, to) => {
       const kernel = new FakeKernel(from, [UNDERLAY])
       const wanted = NodeState.of(to)
-      kernel.apply(diff(wanted, kernel.state))
+      for (const operation of diff(wanted, kernel.state)) kernel.change(operation)
       assert.deepEqual(diff(wanted, kernel.state), [])
       for (const key of kernel.state.keys()) assert.ok(wanted.get(key), `${key} is left over`)
       for (const key of wanted.keys()) assert.ok(kernel.state.get(key), `${key} is missing`)
@@ -100,7 +100,7 @@ test('whatever an outsider removes, the difference among the touched keys alone 
       const entry = wanted.get(victim)!
       const touched = entry.kind === 'link' ? kernel.state.deleteDevice(entry.name) : [victim]
       if (entry.kind !== 'link') kernel.state.delete(victim)
-      kernel.apply(diff(wanted, kernel.state, touched))
+      for (const operation of diff(wanted, kernel.state, touched)) kernel.change(operation)
       assert.deepEqual(contents(kernel.state), contents(wanted))
     }),
   )
