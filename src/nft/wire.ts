@@ -1,13 +1,13 @@
 /** nf_tables over netlink: the numbers and attribute tables of its messages. Source: linux/netfilter/nf_tables.h, linux/netfilter/nfnetlink.h. */
 
 import { attr, attributes, nest, writeAttribute } from '#codec/attributes.ts'
-import { Writer } from '#codec/buffer.ts'
+import type { Writer } from '#codec/buffer.ts'
 import { be16, be32, be64, type Codec, cstring, mapped, rest, u8 } from '#codec/codec.ts'
 import { struct } from '#codec/struct.ts'
+import type { Message } from '#netlink/message.ts'
 import type { HookName, TableFamily } from './table.ts'
 
-/** Netlink protocol and subsystem numbers. */
-export const NETLINK_NETFILTER = 12
+/** Subsystems of NETLINK_NETFILTER. */
 export const NFNL_SUBSYS = { ctnetlink: 1, nftables: 10 } as const
 /** Multicast group of changes to the ruleset. */
 export const NFNLGRP_NFTABLES = 7
@@ -43,7 +43,6 @@ export const NFT_MSG = {
 
 /** A message type as it stands in the netlink header. */
 export const messageType = (subsystem: number, type: number): number => (subsystem << 8) | type
-export const nftType = (type: number): number => messageType(NFNL_SUBSYS.nftables, type)
 
 /** Netfilter's numbers of the families. */
 export const familyNumber: Readonly<Record<TableFamily, number>> = {
@@ -168,22 +167,22 @@ export const DATA = { value: 1, verdict: 2 } as const
 export const VERDICT = { code: 1, chain: 2 } as const
 export const ELEMENT_FLAG = { intervalEnd: 1, catchall: 2 } as const
 
-/** One request: everything after the netlink header. */
-export interface NftMessage {
-  /** With the subsystem, as in the netlink header. */
-  readonly type: number
-  /** Beside NLM_F_REQUEST. */
-  readonly flags: number
-  readonly body: Uint8Array
-}
-
-/** A message's body: nfgenmsg and what `write` appends. */
-export function body(family: number, write: (writer: Writer) => void = () => undefined, size = 128): Uint8Array {
-  const writer = new Writer(size)
-  nfgenmsg.write(writer, { family, version: 0, resource: 0 })
-  write(writer)
-  return writer.copy()
-}
-
 export const writeText = (writer: Writer, type: number, text: string): void =>
   writeAttribute(writer, type, (w) => name.write(w, text))
+
+/** One nf_tables request. `op` is it in the words of `nft`. */
+export const nftMessage = (
+  op: () => string,
+  type: number,
+  family: number,
+  write: (writer: Writer) => void = () => undefined,
+  flags = 0,
+): Message => ({
+  op,
+  type: messageType(NFNL_SUBSYS.nftables, type),
+  flags,
+  write: (writer) => {
+    nfgenmsg.write(writer, { family, version: 0, resource: 0 })
+    write(writer)
+  },
+})
