@@ -171,11 +171,14 @@ function asciiOrUtf8(source: Uint8Array, start: number, end: number): string {
   return text
 }
 
-/** True by being there: an attribute without payload (NLA_FLAG). A false one must not be written; `attributes` leaves it out. */
+/**
+ * True by being there: an attribute without payload (NLA_FLAG); `attributes` leaves out a false one. Some flags the kernel
+ * takes in this form and reports as a u8, so a payload is read as one.
+ */
 export const flag: Codec<boolean> = {
   name: 'flag',
   write: () => undefined,
-  read: () => true,
+  read: (r) => r.left === 0 || u8.read(r) !== 0,
 }
 
 /** A number written as another codec's integer, spoken of as a boolean: the kernel's u8 switches. */
