@@ -24,18 +24,18 @@ export function localNode(options: { readonly ipv6?: boolean; readonly conf?: Vx
   return {
     node: 'node-0',
     backend: options.conf ?? vxlanConf,
-    underlay: {
-      dev: 'eth0',
-      mtu: 1500,
-      routes: [
-        { dst: cidrText('192.168.0.0/20'), dev: 'eth0' },
-        { dst: cidrText('0.0.0.0/0'), via: ipText('192.168.0.254'), dev: 'eth0' },
-      ],
-    },
     ipMasq: true,
     randomFully: true,
     kernelHasIpv6: true,
     4: {
+      underlay: {
+        dev: 'eth0',
+        mtu: 1500,
+        routes: [
+          { dst: cidrText('192.168.0.0/20'), dev: 'eth0' },
+          { dst: cidrText('0.0.0.0/0'), via: ipText('192.168.0.254'), dev: 'eth0' },
+        ],
+      },
       network: cidrText('10.0.0.0/8'),
       subnet: cidrText('10.244.0.0/24'),
       address: ipText('192.168.0.1'),
@@ -45,6 +45,7 @@ export function localNode(options: { readonly ipv6?: boolean; readonly conf?: Vx
     ...(options.ipv6 === true
       ? {
           6: {
+            underlay: { dev: 'eth0', mtu: 1500, routes: [] },
             network: cidrText('fd00:244::/32'),
             subnet: cidrText('fd00:244::/64'),
             address: ipText('2001:db8::1'),

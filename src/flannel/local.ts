@@ -7,7 +7,7 @@ import type { CidrText, IpNetText, IpText, MacText } from '#ip/text.ts'
 import type { BackendConf } from './backend-conf.ts'
 import type { UnderlayRoute } from './on-link.ts'
 
-/** The interface that carries traffic between nodes. */
+/** The interface that carries one family's traffic between nodes. */
 export interface Underlay {
   readonly dev: string
   readonly mtu: number
@@ -16,6 +16,7 @@ export interface Underlay {
 }
 
 export interface LocalFamily {
+  readonly underlay: Underlay
   /** The cluster's pod network. */
   readonly network: CidrText
   /** This node's part of it. */
@@ -31,7 +32,6 @@ export interface LocalFamily {
 export interface Local {
   readonly node: string
   readonly backend: BackendConf
-  readonly underlay: Underlay
   readonly ipMasq: boolean
   /** Choose source ports of masqueraded connections at random (`--random-fully`). */
   readonly randomFully: boolean

@@ -184,7 +184,7 @@ function trustOf(local: Local, backend: Backend): Map<Family, Trust> {
   const trust = new Map<Family, Trust>()
   for (const family of localFamilies(local)) {
     const own = local[family]
-    if (own !== undefined) trust.set(family, new Trust(family, local, own, backend))
+    if (own !== undefined) trust.set(family, new Trust(family, own, backend))
   }
   return trust
 }

@@ -8,7 +8,7 @@ import { contains, containsCidr, overlaps, parseCidr } from '#ip/prefix.ts'
 import type { MacText } from '#ip/text.ts'
 import type { Backend, Objection } from './backend/backend.ts'
 import type { LeaseFamily } from './lease.ts'
-import type { Local, LocalFamily } from './local.ts'
+import type { LocalFamily } from './local.ts'
 import { DisjointSubnets } from './subnets.ts'
 
 export type RefusalCode =
@@ -36,15 +36,13 @@ export interface Refusal {
 /** What the believed peers of one family hold. */
 export class Trust {
   readonly #family: Family
-  readonly #local: Local
   readonly #own: LocalFamily
   readonly #backend: Backend
   readonly #subnets = new DisjointSubnets()
   readonly #macs = new Map<MacText, string>()
 
-  constructor(family: Family, local: Local, own: LocalFamily, backend: Backend) {
+  constructor(family: Family, own: LocalFamily, backend: Backend) {
     this.#family = family
-    this.#local = local
     this.#own = own
     this.#backend = backend
   }
@@ -90,7 +88,7 @@ export class Trust {
         `its address ${lease.publicIp} lies in the pod network ${network}: the tunnel would carry itself`,
       )
 
-    const objection = this.#backend.objection(this.#local, this.#family, lease)
+    const objection = this.#backend.objection(this.#own, lease)
     if (objection !== undefined) return refuse(objection.code, objection.why)
 
     const holder = this.#subnets.holderOf(subnet)

@@ -120,10 +120,9 @@ test('a more specific route through a gateway is not on-link, nor is another int
   const backend = backendOf(conf)
   for (const odd of [{ via: ipText('192.168.0.254'), dev: 'eth0' }, { dev: 'eth1' }]) {
     const local = localNode({ conf })
-    const routed = {
-      ...local,
-      underlay: { ...local.underlay, routes: [...local.underlay.routes, { dst: cidrText('192.168.0.0/30'), ...odd }] },
-    }
+    const own = local[4]!
+    const routes = [...own.underlay.routes, { dst: cidrText('192.168.0.0/30'), ...odd }]
+    const routed = { ...local, 4: { ...own, underlay: { ...own.underlay, routes } } }
     assert.equal(backend.peerPlan(routed, leaseOf(routed, backend, 1)).length, 3)
   }
 })

@@ -4,7 +4,7 @@ import type { Family } from '#ip/address.ts'
 import type { Desired } from '#state/entry.ts'
 import type { BackendData } from '../backend-data.ts'
 import type { Lease, LeaseFamily } from '../lease.ts'
-import type { Local } from '../local.ts'
+import type { Local, LocalFamily } from '../local.ts'
 
 /** Why a backend cannot use a peer's lease. */
 export interface Objection {
@@ -23,7 +23,7 @@ export interface Backend {
   devicePlan(local: Local): Desired[]
   /** What one peer needs. */
   peerPlan(local: Local, lease: Lease): Desired[]
-  objection(local: Local, family: Family, lease: LeaseFamily): Objection | undefined
+  objection(own: LocalFamily, lease: LeaseFamily): Objection | undefined
   /** Name of the device whose MAC is published, for backends that have one. */
   deviceName(family: Family): string | undefined
 }

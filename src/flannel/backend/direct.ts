@@ -2,7 +2,7 @@
 
 import { defaultPriority, MAIN_TABLE, type Desired, type Entry, type Origin } from '#state/entry.ts'
 import type { LeaseFamily } from '../lease.ts'
-import type { Local } from '../local.ts'
+import type { LocalFamily } from '../local.ts'
 
 /** A route of the main table to a peer's subnet, without its next hop. */
 export const mainRoute = (peer: LeaseFamily) =>
@@ -15,9 +15,9 @@ export const mainRoute = (peer: LeaseFamily) =>
   }) as const
 
 /** Straight to a peer on the same layer 2. */
-export const directRoute = (local: Local, peer: LeaseFamily): Entry => ({
+export const directRoute = (own: LocalFamily, peer: LeaseFamily): Entry => ({
   ...mainRoute(peer),
-  dev: local.underlay.dev,
+  dev: own.underlay.dev,
   via: peer.publicIp,
 })
 

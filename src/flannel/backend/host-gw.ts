@@ -12,19 +12,22 @@ const OWNER = 'flannel/host-gw'
 export const hostGw: Backend = {
   type: 'host-gw',
   deviceName: () => undefined,
-  mtu: (local) => local.underlay.mtu,
+  mtu: (local) => Math.min(...localFamilies(local).map((family) => local[family]?.underlay.mtu ?? Infinity)),
   published: () => ({ kind: 'none' }),
   devicePlan: () => [],
   peerPlan: (local, lease): Desired[] =>
     localFamilies(local).flatMap((family) => {
       const peer = lease[family]
-      return peer === undefined ? [] : owned([directRoute(local, peer)], { owner: OWNER, reason: `node/${lease.node}` })
+      const own = local[family]
+      return peer === undefined || own === undefined
+        ? []
+        : owned([directRoute(own, peer)], { owner: OWNER, reason: `node/${lease.node}` })
     }),
-  objection: (local, _family, { publicIp }) =>
-    isOnLink(local.underlay.routes, parseIp(publicIp), local.underlay.dev)
+  objection: ({ underlay }, { publicIp }) =>
+    isOnLink(underlay.routes, parseIp(publicIp), underlay.dev)
       ? undefined
       : {
           code: 'not-on-link',
-          why: `${publicIp} is not on the network of ${local.underlay.dev}: host-gw needs all nodes on one layer 2 (the vxlan backend with DirectRouting does not)`,
+          why: `${publicIp} is not on the network of ${underlay.dev}: host-gw needs all nodes on one layer 2 (the vxlan backend with DirectRouting does not)`,
         },
 }

@@ -24,7 +24,7 @@ const OWNER = 'flannel/vxlan'
 
 export function vxlan(conf: VxlanConf): Backend {
   const deviceName = (family: Family): string => (family === 4 ? `flannel.${conf.vni}` : `flannel-v6.${conf.vni}`)
-  const deviceMtu = (local: Local, family: Family): number => (conf.mtu ?? local.underlay.mtu) - OVERHEAD[family]
+  const deviceMtu = (own: LocalFamily, family: Family): number => (conf.mtu ?? own.underlay.mtu) - OVERHEAD[family]
 
   const device = (local: Local, family: Family, own: LocalFamily): Entry[] => {
     const dev = deviceName(family)
@@ -32,13 +32,13 @@ export function vxlan(conf: VxlanConf): Backend {
       kind: 'link',
       name: dev,
       up: true,
-      mtu: deviceMtu(local, family),
+      mtu: deviceMtu(own, family),
       ...(own.mac === undefined ? {} : { mac: own.mac }),
       data: {
         type: 'vxlan',
         vni: conf.vni,
         local: own.address,
-        dev: local.underlay.dev,
+        dev: own.underlay.dev,
         port: conf.port,
         learning: conf.learning,
         gbp: conf.gbp,
@@ -49,8 +49,8 @@ export function vxlan(conf: VxlanConf): Backend {
     return local.kernelHasIpv6 ? [link, noRa, address] : [link, address]
   }
 
-  const isDirect = (local: Local, peer: LeaseFamily): boolean =>
-    conf.directRouting && isOnLink(local.underlay.routes, parseIp(peer.publicIp), local.underlay.dev)
+  const isDirect = ({ underlay }: LocalFamily, peer: LeaseFamily): boolean =>
+    conf.directRouting && isOnLink(underlay.routes, parseIp(peer.publicIp), underlay.dev)
 
   const tunnel = (family: Family, peer: LeaseFamily): Entry[] => {
     if (peer.data.kind !== 'vtep') return []
@@ -67,7 +67,12 @@ export function vxlan(conf: VxlanConf): Backend {
   return {
     type: 'vxlan',
     deviceName,
-    mtu: (local) => Math.min(...localFamilies(local).map((family) => deviceMtu(local, family))),
+    mtu: (local) =>
+      Math.min(
+        ...localFamilies(local).map((family) =>
+          local[family] === undefined ? Infinity : deviceMtu(local[family], family),
+        ),
+      ),
     published: (local, family) => {
       const mac = local[family]?.mac
       return mac === undefined ? { kind: 'none' } : { kind: 'vtep', vni: conf.vni, mac }
@@ -83,12 +88,13 @@ export function vxlan(conf: VxlanConf): Backend {
       const origin: Origin = { owner: OWNER, reason: `node/${lease.node}` }
       return localFamilies(local).flatMap((family) => {
         const peer = lease[family]
-        if (peer === undefined) return []
-        const direct = isDirect(local, peer)
-        return owned(direct ? [directRoute(local, peer)] : tunnel(family, peer), origin)
+        const own = local[family]
+        if (peer === undefined || own === undefined) return []
+        const direct = isDirect(own, peer)
+        return owned(direct ? [directRoute(own, peer)] : tunnel(family, peer), origin)
       })
     },
-    objection: (_local, _family, { data }) => {
+    objection: (_own, { data }) => {
       if (data.kind !== 'vtep') return { code: 'no-data', why: 'it publishes no tunnel end' }
       if (data.vni !== undefined && data.vni !== conf.vni)
         return {
