@@ -30,9 +30,11 @@ export function missingOf(requirements) {
 export const installCommand = (packages) =>
   `apt-get update && apt-get install -y --no-install-recommends ${packages.join(' ')}`
 
+const isDebian = () => existsSync('/etc/debian_version') && commandPath('apt-get') !== undefined
+
 /** Can this process install Debian packages? If not, why. */
 function obstacle() {
-  if (!existsSync('/etc/debian_version') || commandPath('apt-get') === undefined) {
+  if (!isDebian()) {
     return 'this is not Debian or a relative of it, so the packages have other names or another tool here'
   }
   return process.getuid?.() === 0 ? undefined : 'only root may install packages'
@@ -56,7 +58,7 @@ export async function installDebianPackages(requirements) {
       throw new Problem({
         what: `missing on this machine: ${list}`,
         why,
-        remedy: `run as root: ${installCommand([...essential, ...optional])}`,
+        remedy: `${isDebian() ? 'run as root' : 'install what they contain; on Debian it would be'}: ${installCommand([...essential, ...optional])}`,
       })
     }
     console.log(`setup: not here: ${list}; some checks will be skipped. To have them: ${installCommand(optional)}`)

@@ -16,10 +16,14 @@ export async function step(what, work) {
     console.log(`setup: ${what}: still at work after ${seconds(Date.now() - started)}`)
   }, HEARTBEAT_MS)
   try {
-    return await work()
+    const result = await work()
+    console.log(`setup: ${what}: ${seconds(Date.now() - started)}`)
+    return result
+  } catch (error) {
+    console.log(`setup: ${what}: failed after ${seconds(Date.now() - started)}`)
+    throw error
   } finally {
     clearInterval(heartbeat)
-    console.log(`setup: ${what}: ${seconds(Date.now() - started)}`)
   }
 }
 
