@@ -3,10 +3,11 @@ import { posix } from 'node:path'
 import { floorOf } from './floors.mjs'
 
 /**
- * `import … from 'x'`, `export … from 'x'`, `import 'x'`, and `import('x')` as an expression or a type. A clause holds
- * neither quotes nor semicolons, so a match cannot run from one statement into the next.
+ * `import … from 'x'`, `export … from 'x'`, `import 'x'`, and `import('x')` as an expression or a type. A statement begins
+ * its line (the formatter sees to it), and its clause holds neither quotes nor semicolons, so a match cannot run from one
+ * statement into the next.
  */
-const STATIC = /(?:^|[\n;}])\s*(import|export)\s+(?:(type\s)?([^'";]*?)\s*from\s*)?['"]([^'"\n]+)['"]/g
+const STATIC = /^[ \t]*(import|export)\s+(?:(type\s)?([^'";]*?)\s*from\s*)?['"]([^'"\n]+)['"]/gm
 const DYNAMIC = /\bimport\s*\(\s*['"`]([^'"`\n]+)['"`]/g
 
 /** Blanks comments without moving a line; text in quotes stays, so a `//` inside it is none. */
