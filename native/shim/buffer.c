@@ -8,21 +8,27 @@
 #include <time.h>
 #include <unistd.h>
 
-int append(struct buffer *to, const void *bytes, size_t length) {
+/* Nothing can be done without memory, except to say so in the form that a runtime understands. */
+static void out_of_memory(void) {
+  static const char text[] = "{\"cniVersion\":\"1.1.0\",\"code\":11,\"msg\":\"out of memory\"}\n";
+  write_all(STDOUT_FILENO, text, sizeof text - 1);
+  _exit(1);
+}
+
+void append(struct buffer *to, const void *bytes, size_t length) {
   if (to->capacity - to->length < length) {
     size_t capacity = to->capacity ? to->capacity : 16384;
     while (capacity - to->length < length) capacity *= 2;
     char *grown = realloc(to->bytes, capacity);
-    if (!grown) return -1;
+    if (!grown) out_of_memory();
     to->bytes = grown;
     to->capacity = capacity;
   }
   memcpy(to->bytes + to->length, bytes, length);
   to->length += length;
-  return 0;
 }
 
-int append_text(struct buffer *to, const char *text) { return append(to, text, strlen(text)); }
+void append_text(struct buffer *to, const char *text) { append(to, text, strlen(text)); }
 
 int64_t now_ms(void) {
   struct timespec now;
@@ -58,7 +64,7 @@ int read_all(int fd, struct buffer *to, size_t limit, int64_t deadline) {
       errno = EFBIG;
       return -1;
     }
-    if (append(to, chunk, (size_t)got)) return -1;
+    append(to, chunk, (size_t)got);
   }
 }
 

@@ -7,7 +7,17 @@ import { fileURLToPath, pathToFileURL } from 'node:url'
 const here = dirname(fileURLToPath(import.meta.url))
 const root = join(here, '..', '..')
 
-const flags = ['-std=gnu11', '-static', '-Os', '-s', '-Wall', '-Wextra', '-Werror', '-ffunction-sections', '-fdata-sections']
+const flags = [
+  '-std=gnu11',
+  '-static',
+  '-Os',
+  '-s',
+  '-Wall',
+  '-Wextra',
+  '-Werror',
+  '-ffunction-sections',
+  '-fdata-sections',
+]
 const link = ['-Wl,--gc-sections', '-Wl,-z,norelro', '-Wl,--build-id=none']
 
 /** Builds if needed; returns the shim's path, whether it was built, and a note where the result is larger than it should be. */
@@ -35,14 +45,18 @@ function compile(rest) {
     execFileSync('musl-gcc', rest, { stdio: 'pipe' })
     return undefined
   } catch (error) {
-    if (error.code !== 'ENOENT') throw new Error(`musl-gcc could not build the shim:\n${error.stderr ?? error.message}`, { cause: error })
+    if (error.code !== 'ENOENT')
+      throw new Error(`musl-gcc could not build the shim:\n${error.stderr ?? error.message}`, { cause: error })
   }
   const compiler = process.env.CC ?? 'cc'
   try {
     execFileSync(compiler, rest, { stdio: 'pipe' })
     return 'note: built with glibc, which makes the shim larger: apt-get install musl-tools'
   } catch (error) {
-    if (error.code === 'ENOENT') throw new Error(`no C compiler (musl-gcc, ${compiler}): apt-get install gcc libc6-dev musl-tools`, { cause: error })
+    if (error.code === 'ENOENT')
+      throw new Error(`no C compiler (musl-gcc, ${compiler}): apt-get install gcc libc6-dev musl-tools`, {
+        cause: error,
+      })
     throw new Error(`${compiler} could not build the shim:\n${error.stderr ?? error.message}`, { cause: error })
   }
 }

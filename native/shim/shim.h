@@ -22,8 +22,8 @@ struct buffer {
   size_t capacity;
 };
 
-int append(struct buffer *to, const void *bytes, size_t length);
-int append_text(struct buffer *to, const char *text);
+void append(struct buffer *to, const void *bytes, size_t length);
+void append_text(struct buffer *to, const char *text);
 /* Reads until end of file, `limit` bytes or `deadline`. 0, or -1 with errno (EFBIG, ETIMEDOUT). */
 int read_all(int fd, struct buffer *to, size_t limit, int64_t deadline);
 int write_all(int fd, const void *bytes, size_t length);
