@@ -46,6 +46,13 @@ group('the heddle command', () => {
     assert.match(heddle(['--help', '--lang', 'zh'], { LC_ALL: 'C' }).stdout, /节点代理/)
   })
 
+  it('colours for terminals only, unless told otherwise', () => {
+    const coloured = (env: Readonly<Record<string, string>>) => heddle(['--help'], env).stdout.includes('\u001b[')
+    assert.equal(coloured({}), false)
+    assert.equal(coloured({ FORCE_COLOR: '1' }), true)
+    assert.equal(coloured({ NO_COLOR: '1' }), false)
+  })
+
   it('answers a wrong command line with code 2 on standard error', () => {
     for (const args of [['lbo'], ['--nonsense'], ['--lang', 'xx', 'lab'], ['--lang']]) {
       const { status, stdout, stderr } = heddle(args)
@@ -147,6 +154,11 @@ group('errors', () => {
     assert.equal(lines[0], 'heddle: node-1: no answer')
     assert.match(lines[1] ?? '', /ECONNREFUSED/)
     assert.match(lines[2] ?? '', /heddle lab up/)
+  })
+
+  it('say a remedy once, and know CNI errors with their number', () => {
+    const error = Object.assign(new Error('no subnet.env; start the agent'), { code: 11, remedy: 'start the agent' })
+    assert.equal(stripVTControlCharacters(describe(error)), 'heddle: no subnet.env; start the agent')
   })
 
   it('show a stack only where nobody foresaw them, and no escape sequences', () => {

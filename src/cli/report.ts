@@ -25,8 +25,9 @@ function causesOf(error: Error): string[] {
 /** Every line made safe on its own, so that a message from elsewhere keeps its lines and nothing more. */
 const safe = (text: string): string => text.split('\n').map(printable).join('\n  ')
 
-/** Is this an error that somebody foresaw? They all carry a code; a TypeError does not. */
-const isForeseen = (error: Error): boolean => textOf(error, 'code') !== undefined && !(error instanceof TypeError)
+/** Is this an error that somebody foresaw? They carry a code of text, or CNI's number; a TypeError of Node's own is none. */
+const isForeseen = (error: Error): boolean =>
+  ['string', 'number'].includes(typeof Reflect.get(error, 'code')) && !(error instanceof TypeError)
 
 /** An error as lines for a person; a stack trace only where nobody foresaw it. */
 export function describe(error: unknown, stream: NodeJS.WriteStream = process.stderr): string {
@@ -39,7 +40,9 @@ export function describe(error: unknown, stream: NodeJS.WriteStream = process.st
   const why = [textOf(error, 'why'), ...causesOf(error)].filter((text) => text !== undefined)
   if (why.length > 0) lines.push(`  ${say('fail.why', { why: safe(why.join(': ')) })}`)
   const remedy = textOf(error, 'remedy')
-  if (remedy !== undefined) lines.push(`  ${say('fail.remedy', { remedy: safe(remedy) })}`)
+  // Some put it into the message as well, for logs.
+  if (remedy !== undefined && !error.message.includes(remedy))
+    lines.push(`  ${say('fail.remedy', { remedy: safe(remedy) })}`)
   return lines.join('\n')
 }
 
