@@ -151,6 +151,12 @@ export class Histogram implements Metric {
 
 export class Registry {
   readonly #metrics = new Map<string, Metric>()
+  readonly #collectors: (() => void)[] = []
+
+  /** `collect` runs before every print: for gauges that are cheaper to count then. */
+  onCollect(collect: () => void): void {
+    this.#collectors.push(collect)
+  }
 
   counter(info: MetricInfo): Counter {
     return this.#add(new Counter(info))
@@ -170,6 +176,7 @@ export class Registry {
 
   /** `openmetrics`: OpenMetrics 1.0; `prometheus`: text format 0.0.4. */
   text(format: 'openmetrics' | 'prometheus'): string {
+    for (const collect of this.#collectors) collect()
     const lines: string[] = []
     for (const metric of this.#metrics.values()) {
       const { name, help, unit } = metric.info
