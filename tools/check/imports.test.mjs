@@ -1,6 +1,10 @@
 import assert from 'node:assert/strict'
+import { readdirSync } from 'node:fs'
+import { join } from 'node:path'
 import { describe, it } from 'node:test'
 
+import { root } from '../paths.mjs'
+import { floorOf, floors } from './floors.mjs'
 import { checkImports, importsOf, withoutComments } from './imports.mjs'
 
 const manifest = { dependencies: { valibot: '1' }, devDependencies: { 'kubernetes-types': '1', esbuild: '0' } }
@@ -104,5 +108,14 @@ describe('checkImports', () => {
       check({ 'src/cni/runtime.test.ts': "import { r } from '#plugins/registry.ts'\nimport fc from 'fast-check'\n" }),
       [],
     )
+  })
+})
+
+describe('the floors', () => {
+  it('hold every folder of src, once', () => {
+    const folders = readdirSync(join(root, 'src'), { withFileTypes: true }).filter((entry) => entry.isDirectory())
+    assert.ok(folders.length > 5)
+    for (const { name } of folders) assert.notEqual(floorOf(name), undefined, `src/${name} has no floor`)
+    assert.equal(new Set(floors.flat()).size, floors.flat().length)
   })
 })
