@@ -11,8 +11,8 @@ import { noSuchPath } from './status.ts'
  */
 export const OPENAPI_V2_PROTOBUF: Buffer = Buffer.from([0x0a, 0x03, 0x32, 0x2e, 0x30])
 
-/** The media type that kubectl asks `/openapi/v2` for. */
-export const OPENAPI_V2_TYPE = 'application/com.github.proto-openapi.spec.v2@v1.0+protobuf'
+/** Its media type. Clients ask for it with an `@`, which Go's own parser of media types then refuses in an answer. */
+export const OPENAPI_V2_TYPE = 'application/com.github.proto-openapi.spec.v2.v1.0+protobuf'
 
 /** `/openapi/v2` in JSON. */
 export const openapiV2 = (): JsonObject => ({
