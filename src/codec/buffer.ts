@@ -102,6 +102,7 @@ export class Reader {
   /** A copy of the next `size` bytes. */
   copy(size: number): Uint8Array {
     const offset = this.take(size)
-    return this.bytes.slice(offset, offset + size)
+    // Not `slice`: a Buffer's slice is a view.
+    return new Uint8Array(this.bytes.subarray(offset, offset + size))
   }
 }

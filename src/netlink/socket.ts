@@ -282,7 +282,7 @@ export class NetlinkSocket implements Disposable {
   #receiveUntil(op: () => string, visit: (header: Header, payload: Reader) => boolean, stopWhenCut = false): boolean {
     let cut = false
     for (;;) {
-      const buffer = (this.#buffer ??= Buffer.allocUnsafeSlow(RECEIVE_SIZE))
+      const buffer = (this.#buffer ??= bufferOf(RECEIVE_SIZE))
       const length = this.#sys.recv(this.#fd, buffer, MSG.TRUNC)
       if (length === -ERRNO.EINTR) continue
       if (length === -ERRNO.EAGAIN) throw new NetlinkError(op(), ERRNO.ETIMEDOUT, 'the kernel did not answer in time')
@@ -290,7 +290,7 @@ export class NetlinkSocket implements Disposable {
       if (length > buffer.length) {
         // A dump goes on to its end and is read again.
         cut = true
-        this.#buffer = Buffer.allocUnsafeSlow(length * 2)
+        this.#buffer = bufferOf(length * 2)
         if (stopWhenCut) return true
         continue
       }
@@ -298,6 +298,9 @@ export class NetlinkSocket implements Disposable {
     }
   }
 }
+
+/** Not zeroed: it is overwritten before it is read. A plain Uint8Array, because a Buffer's slice is no copy. */
+const bufferOf = (size: number): Uint8Array<ArrayBuffer> => new Uint8Array(Buffer.allocUnsafeSlow(size).buffer)
 
 const refused = (
   message: Message,
