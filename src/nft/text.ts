@@ -2,7 +2,7 @@
 
 import { keyLength } from './datatype.ts'
 import { NftError } from './error.ts'
-import { checkRule, identifier, quoteComment, quoteInterface } from './quote.ts'
+import { checkRule, identifier, isIdentifier, quoteComment, quoteInterface } from './quote.ts'
 import type { Chain, ChainBase, Rule, SetDeclaration, SetFlag, Table, TableRef } from './table.ts'
 
 /** What the kernel's table holds now, as far as it decides how to change it. */
@@ -12,11 +12,12 @@ export interface Existing {
 }
 
 export type ExistingSet = Pick<SetDeclaration, 'name' | 'data' | 'flags' | 'size' | 'timeout'> & {
+  readonly handle: bigint
   /** Undefined when Heddle cannot name its types: then it is none of ours. */
   readonly key: SetDeclaration['key'] | undefined
 }
 
-export type ExistingChain = Pick<Chain, 'name' | 'base'>
+export type ExistingChain = Pick<Chain, 'name' | 'base'> & { readonly handle: bigint }
 
 /**
  * The text for `nft -f -`. Applied, it leaves exactly the model's chains, rules and sets in the table, in one step: no packet meets a table without its rules.
@@ -32,8 +33,8 @@ export function renderTable(table: Table, existing: Existing = { sets: [], chain
   checkUnique(table)
   add(`add table ${ref}${table.comment === undefined ? '' : ` { comment ${quoteComment(table.comment)}; }`}`)
   add(`flush table ${ref}`)
-  for (const seen of goingSets(table, existing)) add(`delete ${kindOf(seen)} ${ref} ${identifier(seen.name)}`)
-  for (const seen of goingChains(table, existing)) add(`delete chain ${ref} ${identifier(seen.name)}`)
+  for (const seen of goingSets(table, existing)) add(`delete ${kindOf(seen)} ${ref} ${named(seen)}`)
+  for (const seen of goingChains(table, existing)) add(`delete chain ${ref} ${named(seen)}`)
   // Chains before sets and rules: rules may name any chain, and verdicts too.
   for (const chain of table.chains) add(renderChain(ref, chain))
   for (const set of table.sets) add(renderSet(ref, set))
@@ -52,6 +53,10 @@ export const renderDelete = (table: TableRef): string => {
 const renderRef = (table: TableRef): string => `${table.family} ${identifier(table.name)}`
 
 const kindOf = (set: Pick<SetDeclaration, 'data'>): 'set' | 'map' => (set.data === undefined ? 'set' : 'map')
+
+/** Others may have given names that Heddle would not: those objects go by their handle. */
+const named = ({ name, handle }: { readonly name: string; readonly handle: bigint }): string =>
+  isIdentifier(name) ? name : `handle ${handle}`
 
 function checkUnique(table: Table): void {
   for (const names of [table.chains.map(({ name }) => name), table.sets.map(({ name }) => name)]) {
@@ -80,7 +85,7 @@ export function sameDeclaration(set: SetDeclaration, seen: ExistingSet): boolean
 }
 
 /** A policy may change in place; type, hook, priority and device may not. */
-const sameBase = (chain: ExistingChain, seen: ExistingChain): boolean => placeOf(chain.base) === placeOf(seen.base)
+const sameBase = (chain: Chain, seen: ExistingChain): boolean => placeOf(chain.base) === placeOf(seen.base)
 
 const placeOf = (base: ChainBase | undefined): string =>
   base === undefined ? '' : `${base.type} ${base.hook} ${base.priority} ${base.device ?? ''}`

@@ -111,6 +111,9 @@ export const generation = (socket: NetlinkSocket): number =>
     ),
   )
 
+/** The generation that one transaction makes of another; the kernel leaves out 0. */
+export const nextGeneration = (generation: number): number => (generation + 1) >>> 0 || 1
+
 function readGeneration(payload: Reader): number {
   nfgenmsg.read(payload)
   return generationAttributes.read(payload).id ?? 0
