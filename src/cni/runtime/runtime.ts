@@ -23,7 +23,7 @@ export interface RuntimeOptions {
   /** `/var/lib/cni` unless told otherwise. */
   readonly cacheDir?: string
   /** Where Heddle's own plugins run in this process; without it every plugin is executed. */
-  readonly inProcess?: { readonly registry: PluginRegistry; readonly host: HostBase }
+  readonly inProcess?: { readonly registry: PluginRegistry; readonly host: () => HostBase }
   /** Added to the process's environment for every plugin (tracing, HEDDLE_SOCKET). */
   readonly env?: Env
   /** Milliseconds one plugin may take; two minutes unless told otherwise. */
@@ -78,7 +78,7 @@ export function createRuntime(options: RuntimeOptions): Runtime {
     if (inProcess !== undefined) {
       const location = locate(plugin.type, options.path, inProcess.registry)
       if (location.kind === 'own') {
-        const host = pluginHost(inProcess.host, { registry: inProcess.registry, env, deadlineMs })
+        const host = pluginHost(inProcess.host(), { registry: inProcess.registry, env, deadlineMs })
         return runPlugin(location.plugin, { env, stdin: () => stdin }, host)
       }
     }
