@@ -1,4 +1,4 @@
-import { arrayAt, at, isObject, objectAt, textAt } from '../json.ts'
+import { arrayAt, at, isObject, objectAt, textAt, textOf } from '../json.ts'
 import type { Json } from '../json.ts'
 import { ageOf } from './duration.ts'
 import type { ApiObject } from './object.ts'
@@ -80,7 +80,7 @@ const dataCount = (object: ApiObject): number =>
 const labelsText = (labels: Json | undefined): string =>
   or(
     Object.entries(isObject(labels) ? labels : {})
-      .map(([key, value]) => `${key}=${String(value)}`)
+      .map(([key, value]) => `${key}=${textOf(value)}`)
       .join(','),
     NONE,
   )
@@ -88,7 +88,7 @@ const labelsText = (labels: Json | undefined): string =>
 function servicePorts(service: ApiObject): string {
   const ports = arrayAt(service, 'spec', 'ports').map((port) => {
     const nodePort = at(port, 'nodePort')
-    const number = String(at(port, 'port'))
+    const number = textOf(at(port, 'port'))
     return `${number}${typeof nodePort === 'number' && nodePort > 0 ? `:${nodePort}` : ''}/${textAt(port, 'protocol') ?? 'TCP'}`
   })
   return or(ports.join(','), NONE)
@@ -116,7 +116,7 @@ function endpointTexts(endpoints: ApiObject): string {
     const ports = arrayAt(subset, 'ports')
     if (ports.length === 0) return addresses
     return ports.flatMap((port) =>
-      addresses.map((ip) => `${ip.includes(':') ? `[${ip}]` : ip}:${String(at(port, 'port'))}`),
+      addresses.map((ip) => `${ip.includes(':') ? `[${ip}]` : ip}:${textOf(at(port, 'port'))}`),
     )
   })
   return shorten(texts)
@@ -199,7 +199,7 @@ export const COLUMNS: { readonly [plural: string]: readonly Column[] } = {
   endpointslices: [
     NAME,
     text('AddressType', ['addressType'], ''),
-    column('Ports', (o) => shorten(arrayAt(o, 'ports').map((port) => String(at(port, 'port') ?? '*')))),
+    column('Ports', (o) => shorten(arrayAt(o, 'ports').map((port) => textOf(at(port, 'port') ?? '*')))),
     column('Endpoints', (o) =>
       shorten(arrayAt(o, 'endpoints').flatMap((item) => arrayAt(item, 'addresses').map(String))),
     ),

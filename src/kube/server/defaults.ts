@@ -1,4 +1,4 @@
-import { arrayAt, at, isObject, objectAt, textAt, withKeys, withPath } from '../json.ts'
+import { arrayAt, at, isObject, objectAt, textAt, textOf, withKeys, withPath } from '../json.ts'
 import type { Json, JsonObject } from '../json.ts'
 import type { ApiObject } from './object.ts'
 
@@ -84,7 +84,7 @@ export function secretDefaults(secret: ApiObject): ApiObject {
   const plain = objectAt(typed, 'stringData')
   if (Object.keys(plain).length === 0) return typed
   const encoded = Object.entries(plain).map(
-    ([key, value]) => [key, Buffer.from(String(value)).toString('base64')] as const,
+    ([key, value]) => [key, Buffer.from(textOf(value)).toString('base64')] as const,
   )
   const data = { ...objectAt(typed, 'data'), ...Object.fromEntries(encoded) }
   const { stringData: _, ...rest } = typed

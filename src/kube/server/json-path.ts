@@ -1,4 +1,4 @@
-import { isArray, isObject } from '../json.ts'
+import { isArray, isObject, textOf } from '../json.ts'
 import type { Json } from '../json.ts'
 
 type Step =
@@ -46,14 +46,14 @@ function follow(value: Json, step: Step): readonly Json[] {
     }
     case 'all':
       return isArray(value) ? value : isObject(value) ? Object.values(value) : []
-    case 'where':
+    default:
       return isArray(value)
         ? value.filter((item) => {
             const found = step.path.reduce<Json | undefined>(
               (here, key) => (isObject(here) ? here[key] : undefined),
               item,
             )
-            return found !== undefined && String(found) === step.value
+            return found !== undefined && textOf(found) === step.value
           })
         : []
   }

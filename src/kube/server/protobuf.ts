@@ -1,4 +1,5 @@
 import { Buffer } from 'node:buffer'
+import { isObject } from '../json.ts'
 import type { Json, JsonObject } from '../json.ts'
 import { badRequest, unsupportedMediaType } from './status.ts'
 
@@ -256,14 +257,14 @@ function decode(bytes: Buffer, type: Message): JsonObject {
       out.set(name, list)
     } else if (kind === 'textMap' || kind === 'bytesMap') {
       const before = out.get(name)
-      out.set(name, { ...(typeof before === 'object' && before !== null ? before : {}), ...objectOf(decoded) })
+      out.set(name, { ...objectOf(before), ...objectOf(decoded) })
       // Generated Go code writes empty strings and zeros that its JSON leaves out.
     } else if (decoded !== '' && decoded !== null && decoded !== 0) out.set(name, decoded)
   }
   return Object.fromEntries(out)
 }
 
-const objectOf = (value: Json): object => (typeof value === 'object' && value !== null ? value : {})
+const objectOf = (value: Json | undefined): JsonObject => (isObject(value) ? value : {})
 
 /**
  * Decodes a body in Kubernetes' protobuf envelope (`k8s\0`, then `runtime.Unknown`).

@@ -74,7 +74,8 @@ class Check {
   scalar(value: Json, schema: Schema, field: string): void {
     if (typeof value === 'string') {
       const [low, high] = [number(schema['minLength']), number(schema['maxLength'])]
-      const length = [...value].length
+      // Characters are code points, as Go counts them.
+      const length = Array.from(value).length
       if (low !== undefined && length < low) this.bad(field, value, `should be at least ${low} chars long`)
       if (high !== undefined && length > high) this.bad(field, value, `should be at most ${high} chars long`)
       const pattern = schema['pattern']

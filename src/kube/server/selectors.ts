@@ -1,5 +1,4 @@
-import { at } from '../json.ts'
-import type { Json } from '../json.ts'
+import { at, textOf } from '../json.ts'
 import type { ApiObject } from './object.ts'
 import { badRequest } from './status.ts'
 
@@ -99,9 +98,6 @@ function fieldTerm(term: string): FieldTerm {
   const [, field = '', operator, value = ''] = match
   return { field, negated: operator === '!=', value: value.replaceAll(/\\([\\,=])/g, '$1') }
 }
-
-const textOf = (value: Json | undefined): string =>
-  value === undefined || value === null ? '' : typeof value === 'object' ? JSON.stringify(value) : String(value)
 
 /**
  * Parses a field selector. Absent fields count as empty strings, except booleans, which count as false.

@@ -1,4 +1,4 @@
-import { arrayAt, at, equal, isObject, objectAt, textAt } from '../json.ts'
+import { arrayAt, at, equal, isObject, objectAt, textAt, textOf } from '../json.ts'
 import type { Json } from '../json.ts'
 import type { ApiObject } from './object.ts'
 import type { ResourceType } from './resource.ts'
@@ -128,7 +128,7 @@ function portErrors(field: string, port: Json): FieldError[] {
     }
   }
   const protocol = at(port, 'protocol')
-  if (protocol !== undefined && !PROTOCOLS.includes(String(protocol)))
+  if (protocol !== undefined && !PROTOCOLS.includes(textOf(protocol)))
     errors.push(unsupported(`${field}.protocol`, protocol, PROTOCOLS))
   return errors
 }
@@ -155,7 +155,7 @@ export function validateNode(node: ApiObject, previous: ApiObject | undefined): 
 export function validateService(service: ApiObject): FieldError[] {
   const types = ['ClusterIP', 'ExternalName', 'LoadBalancer', 'NodePort']
   const type = at(service, 'spec', 'type') ?? 'ClusterIP'
-  const errors: FieldError[] = types.includes(String(type)) ? [] : [unsupported('spec.type', type, types)]
+  const errors: FieldError[] = types.includes(textOf(type)) ? [] : [unsupported('spec.type', type, types)]
   const ports = arrayAt(service, 'spec', 'ports')
   const headless = at(service, 'spec', 'clusterIP') === 'None'
   if (ports.length === 0 && type !== 'ExternalName' && !headless) errors.push(required('spec.ports'))
@@ -219,7 +219,7 @@ export function validateEndpointSlice(slice: ApiObject, previous: ApiObject | un
   const types = ['FQDN', 'IPv4', 'IPv6']
   const type = at(slice, 'addressType')
   if (type === undefined) return [required('addressType')]
-  if (!types.includes(String(type))) return [unsupported('addressType', type, types)]
+  if (!types.includes(textOf(type))) return [unsupported('addressType', type, types)]
   if (previous !== undefined && !equal(at(previous, 'addressType'), type))
     return [invalidValue('addressType', type, 'field is immutable')]
   return []
