@@ -91,6 +91,11 @@ export class NetlinkMonitor implements Disposable {
     return this
   }
 
+  /** Delivers what has already happened now, without waiting for the event loop. At most `TURN` datagrams; the rest follow by themselves. */
+  drain(): void {
+    if (this.#fd >= 0) this.#ready(0)
+  }
+
   [Symbol.dispose](): void {
     if (this.#fd < 0) return
     this.#watcher[Symbol.dispose]()

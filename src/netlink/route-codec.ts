@@ -5,7 +5,7 @@ import { attr, attributes, nest, type AttributesValue } from '#codec/attributes.
 import { CodecError, LITTLE, type Reader, type Writer } from '#codec/buffer.ts'
 import { array, bytes, i32, rest, u16, u32, u8, type Codec } from '#codec/codec.ts'
 import { struct } from '#codec/struct.ts'
-import { ipFromBytes, formatIp, ipToBytes, parseIp } from '#ip/address.ts'
+import { formatIp } from '#ip/address.ts'
 import { familyOf, parseCidr } from '#ip/prefix.ts'
 import type { CidrText, Family, IpText } from '#ip/text.ts'
 import { AF } from '#sys/constants.ts'
@@ -30,13 +30,12 @@ export const ROUTE_FLAG = { DEAD: 1, ONLINK: 4, OFFLOAD: 8, LINKDOWN: 16, CLONED
 const via: Codec<IpText> = {
   name: 'rtvia',
   write(w, value) {
-    const ip = parseIp(value)
-    u16.write(w, ip.family === 4 ? AF.INET : AF.INET6)
-    w.append(ipToBytes(ip))
+    u16.write(w, familyOf(value) === 4 ? AF.INET : AF.INET6)
+    ipAddress.write(w, value)
   },
   read(r) {
     u16.read(r)
-    return formatIp(ipFromBytes(r.copy(r.left)))
+    return ipAddress.read(r)
   },
 }
 

@@ -9,6 +9,10 @@ export interface Clock {
   wall(): number
   /** Resolves after `ms`; rejects with the signal's reason when it aborts. */
   sleep(ms: number, signal?: AbortSignal): Promise<void>
+  /** Calls back once after `ms`; disposing cancels. Keeps no process alive. */
+  timeout(ms: number, callback: () => void): Disposable
+  /** Calls back every `ms`; disposing ends it. Keeps no process alive. */
+  interval(ms: number, callback: () => void): Disposable
 }
 
 export const systemClock: Clock = {
@@ -22,5 +26,13 @@ export const systemClock: Clock = {
       signal?.throwIfAborted()
       throw error
     }
+  },
+  timeout(ms, callback) {
+    const timer = setTimeout(callback, ms).unref()
+    return { [Symbol.dispose]: () => clearTimeout(timer) }
+  },
+  interval(ms, callback) {
+    const timer = setInterval(callback, ms).unref()
+    return { [Symbol.dispose]: () => clearInterval(timer) }
   },
 }

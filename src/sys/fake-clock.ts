@@ -3,7 +3,9 @@
 import type { Clock } from './clock.ts'
 
 interface Sleeper {
-  readonly until: number
+  until: number
+  /** Wakes again and again. */
+  readonly every?: number
   readonly wake: () => void
 }
 
@@ -48,6 +50,19 @@ export class FakeClock implements Clock {
     return promise
   }
 
+  timeout(ms: number, callback: () => void): Disposable {
+    return this.#wait({ until: this.#now + ms, wake: callback })
+  }
+
+  interval(ms: number, callback: () => void): Disposable {
+    return this.#wait({ until: this.#now + ms, every: ms, wake: callback })
+  }
+
+  #wait(sleeper: Sleeper): Disposable {
+    this.#sleepers.push(sleeper)
+    return { [Symbol.dispose]: () => void (this.#sleepers = this.#sleepers.filter((other) => other !== sleeper)) }
+  }
+
   /** Lets `ms` pass: everyone whose time comes wakes in order, and what they then do runs before the next wakes. */
   async advance(ms: number): Promise<void> {
     const end = this.#now + ms
@@ -56,7 +71,8 @@ export class FakeClock implements Clock {
       const next = this.#sleepers.filter((s) => s.until <= end).sort((a, b) => a.until - b.until)[0]
       if (next === undefined) break
       this.#now = Math.max(this.#now, next.until)
-      this.#sleepers = this.#sleepers.filter((other) => other !== next)
+      if (next.every === undefined) this.#sleepers = this.#sleepers.filter((other) => other !== next)
+      else next.until += next.every
       next.wake()
     }
     this.#now = end
