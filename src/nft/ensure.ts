@@ -70,6 +70,13 @@ export function ensureTable(socket: NetlinkSocket, table: Table, options: Ensure
 
 const ignore = (): void => undefined
 
+/** Whether the kernel's table is what `ensureTable` wrote for this model, untouched since. Reads, never writes. */
+export function isAsWanted(socket: NetlinkSocket, table: Table): boolean {
+  const structure = readStructure(socket, table)
+  const stamp = structure === undefined ? undefined : readStamp(socket, table, structure)
+  return structure !== undefined && stamp?.text === digestOf(table) && stamp.kernel === fingerprint(structure)
+}
+
 async function ensureNow(socket: NetlinkSocket, table: Table, options: EnsureOptions): Promise<EnsureResult> {
   const digest = digestOf(table)
   const known = mapOf(verified, socket).get(keyOfTable(table))
