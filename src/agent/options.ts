@@ -32,8 +32,9 @@ export interface AgentFlags {
   readonly logLevel?: string | undefined
 }
 
-/** Where net-conf.json comes from. */
+/** Where net-conf.json comes from. `usual`: the file if it is there, else a ConfigMap of flannel's manifests. */
 export type NetConfSource =
+  | { readonly from: 'usual'; readonly path: string }
   | { readonly from: 'file'; readonly path: string }
   | { readonly from: 'configmap'; readonly namespace: string; readonly name: string }
 
@@ -104,7 +105,8 @@ function clusterOptions(flags: AgentFlags, env: Environment, paths: AgentPaths):
 
 function netConfSource(flags: AgentFlags, paths: AgentPaths): NetConfSource {
   const { netConfigMap } = flags
-  if (netConfigMap === undefined) return { from: 'file', path: paths.netConf }
+  if (netConfigMap === undefined)
+    return { from: flags.netConfigPath === undefined ? 'usual' : 'file', path: paths.netConf }
   if (flags.netConfigPath !== undefined)
     throw new FlannelError(
       'bad-option',
