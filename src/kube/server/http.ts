@@ -227,7 +227,8 @@ async function serve(
     case 'PUT': {
       if (name === '') throw methodNotAllowed()
       const body = await readAnswerable(request)
-      sendObject(response, 200, info, type, api.update(target, body ?? null, write), as, now())
+      const code = api.has(target) ? 200 : 201
+      sendObject(response, code, info, type, api.update(target, body ?? null, write), as, now())
       return
     }
     case 'PATCH': {
@@ -235,7 +236,8 @@ async function serve(
       const mediaType = (request.headers['content-type'] ?? '').split(';')[0]?.trim() ?? ''
       const body = await readAnswerable(request)
       if (body === undefined) throw badRequest('a patch needs a body')
-      sendObject(response, 200, info, type, api.patch(target, mediaType, body, write), as, now())
+      const code = api.has(target) ? 200 : 201
+      sendObject(response, code, info, type, api.patch(target, mediaType, body, write), as, now())
       return
     }
     case 'DELETE': {

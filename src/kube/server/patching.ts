@@ -2,8 +2,8 @@ import { isObject } from '../json.ts'
 import type { Json, JsonObject } from '../json.ts'
 import type { ApiObject } from './object.ts'
 import { timestamp } from './object.ts'
-import { applyConfig } from './patch/apply.ts'
-import type { Manager } from './patch/apply.ts'
+import { applyConfig, ApplyError } from './patch/apply.ts'
+import type { Applied, Manager } from './patch/apply.ts'
 import { printPath } from './patch/field-set.ts'
 import { JsonPatchError, jsonPatch } from './patch/json.ts'
 import { listRulesOf, listRulesOfSchema } from './patch/list-rules.ts'
@@ -80,6 +80,15 @@ export function patched(type: ResourceType, target: ApiObject, mediaType: string
   throw unsupportedMediaType(mediaType, Object.values(type.custom ? others : { strategic, ...others }))
 }
 
+function attempt(apply: () => Applied): Applied {
+  try {
+    return apply()
+  } catch (error) {
+    if (error instanceof ApplyError) throw badRequest(error.message)
+    throw error
+  }
+}
+
 /** The identity of a writer in managedFields. */
 export function writer(
   type: ResourceType,
@@ -108,7 +117,7 @@ export function applied(
     ])
   }
   const by = writer(type, subresource, options, now)
-  const result = applyConfig(live, config, by, rulesOf(type), options.force === true)
+  const result = attempt(() => applyConfig(live, config, by, rulesOf(type), options.force === true))
   if (result.ok) return result
   const texts = result.conflicts.map(({ manager, path }) => ({
     message: `conflict with "${manager.name}"${manager.operation === 'Update' ? ` using ${manager.apiVersion}` : ''}`,

@@ -89,6 +89,11 @@ export class Api {
     return found
   }
 
+  /** True where there is an object to read or replace. */
+  has(target: Target): boolean {
+    return this.store.get(target.type.shelf, objectKey(target.namespace, target.name)) !== undefined
+  }
+
   /** @throws ApiError 404 */
   get(target: Target): ApiObject {
     return this.view(target.type, this.#stored(target))

@@ -14,6 +14,16 @@ export interface Manager {
   readonly fields: FieldSet
 }
 
+/** A configuration that cannot be applied. */
+export class ApplyError extends Error {
+  readonly code = 'malformed'
+
+  constructor(message: string) {
+    super(message)
+    this.name = 'ApplyError'
+  }
+}
+
 /** A field that another manager owns with another value. */
 export interface ApplyConflict {
   readonly manager: Manager
@@ -82,7 +92,8 @@ function overlay(live: Json | undefined, config: Json, names: string, rules: Lis
 /** Removes what a manager no longer applies and no other owns; a list item goes when nobody owns anything in it. */
 function dropAbandoned(object: JsonObject, abandoned: FieldSet, kept: readonly FieldSet[]): JsonObject {
   let out: Json = object
-  const ordered = [...abandoned.values()].toSorted((a, b) => b.length - a.length)
+  // Items before their fields: an item without its key could not be found any more.
+  const ordered = [...abandoned.values()].toSorted((a, b) => a.length - b.length)
   for (const path of ordered) {
     const key = pathKey(path)
     const held = kept.some((set) => set.has(key) || [...set.keys()].some((other) => other.startsWith(`${key}\0`)))
@@ -92,8 +103,38 @@ function dropAbandoned(object: JsonObject, abandoned: FieldSet, kept: readonly F
 }
 
 /**
+ * A configuration whose keyed lists have all their keys, defaults filled in.
+ * @throws ApplyError where an item lacks a key, or two have the same ones.
+ */
+function keyed(config: JsonObject, rules: ListRules): JsonObject {
+  const walk = (value: Json, names: string): Json => {
+    if (isObject(value)) {
+      const entries = Object.entries(value).map(
+        ([key, item]) => [key, walk(item, names === '' ? key : `${names}.${key}`)] as const,
+      )
+      return Object.fromEntries(entries)
+    }
+    const rule = isArray(value) ? rules(names) : undefined
+    if (!isArray(value) || rule?.kind !== 'map') return value
+    const seen = new Set<string>()
+    return value.map((item) => {
+      const whole = isObject(item) ? { ...rule.defaults, ...item } : item
+      const missing = isObject(whole) ? rule.keys.find((key) => whole[key] === undefined) : rule.keys[0]
+      if (missing !== undefined) throw new ApplyError(`.${names}: an item of this list lacks its key "${missing}"`)
+      const step = itemStep(whole, rule.keys) ?? ''
+      if (seen.has(step)) throw new ApplyError(`.${names}: two items of this list have the keys ${step.slice(2)}`)
+      seen.add(step)
+      return walk(whole, names)
+    })
+  }
+  const result = walk(config, '')
+  return isObject(result) ? result : config
+}
+
+/**
  * Server-side apply: `config` becomes part of the object; what this manager applied before and left out now goes,
  * unless others own it; fields that others own with other values are conflicts unless forced.
+ * @throws ApplyError
  */
 export function applyConfig(
   live: JsonObject | undefined,
@@ -102,7 +143,7 @@ export function applyConfig(
   rules: ListRules,
   force: boolean,
 ): Applied {
-  const wanted = withPath(config, ['metadata', 'managedFields'], undefined)
+  const wanted = keyed(withPath(config, ['metadata', 'managedFields'], undefined), rules)
   const fields = fieldsOf(wanted, rules)
   const me = { ...by, operation: 'Apply' as const }
   if (live === undefined) return { ok: true, object: wanted, managers: [{ ...me, fields }] }

@@ -1,19 +1,25 @@
-import { arrayAt, isObject, objectAt } from '../../json.ts'
+import { arrayAt, at, isObject, objectAt } from '../../json.ts'
 import type { JsonObject } from '../../json.ts'
 
 /**
  * How the items of a list are told apart when patches meet it.
- * `map`: by fields (`key` for strategic merge, all of `keys` for server-side apply); `set`: by value.
+ * `map`: by fields (`key` for strategic merge, all of `keys` for server-side apply, with `defaults` for those that an
+ * item may leave out); `set`: by value.
  * A list without a rule is atomic: a patch replaces it whole.
  */
 export type ListRule =
-  | { readonly kind: 'map'; readonly key: string; readonly keys: readonly string[] }
+  | { readonly kind: 'map'; readonly key: string; readonly keys: readonly string[]; readonly defaults: JsonObject }
   | { readonly kind: 'set' }
 
 /** Finds the rule of a list by its field path, items left out: `spec.containers.ports`. */
 export type ListRules = (path: string) => ListRule | undefined
 
-const by = (key: string, ...more: readonly string[]): ListRule => ({ kind: 'map', key, keys: [key, ...more] })
+const by = (key: string, ...more: readonly string[]): ListRule => ({
+  kind: 'map',
+  key,
+  keys: [key, ...more],
+  defaults: more.includes('protocol') ? { protocol: 'TCP' } : {},
+})
 const set: ListRule = { kind: 'set' }
 
 const META: readonly (readonly [string, ListRule])[] = [
@@ -80,7 +86,13 @@ export function listRulesOfSchema(schema: JsonObject): ListRules {
     const keys = arrayAt(node, 'x-kubernetes-list-map-keys').map(String)
     const [key] = keys
     if (type === 'set') rules.set(path, set)
-    if (type === 'map' && key !== undefined) rules.set(path, { kind: 'map', key, keys })
+    if (type === 'map' && key !== undefined) {
+      const defaults = keys.flatMap((name) => {
+        const value = at(node, 'items', 'properties', name, 'default')
+        return value === undefined ? [] : [[name, value] as const]
+      })
+      rules.set(path, { kind: 'map', key, keys, defaults: Object.fromEntries(defaults) })
+    }
     if (isObject(node['items'])) walk(node['items'], path)
     for (const [name, child] of Object.entries(objectAt(node, 'properties'))) {
       if (isObject(child)) walk(child, path === '' ? name : `${path}.${name}`)
