@@ -1,11 +1,12 @@
-/** Every CNI plugin type that Heddle has: the one place that the agent, the standalone program, the lab and the build ask. */
+/** Every CNI plugin that Heddle has, by type. The one place: the shell, the build and the runtime read it. */
 
 import type { Plugin } from '#cni/plugin.ts'
-import type { PluginRegistry } from '#cni/runtime/find.ts'
 import { hostLocal } from '#ipam/host-local/plugin.ts'
 import { staticIpam } from '#ipam/static/plugin.ts'
+import { bridge } from './bridge/plugin.ts'
 import { flannel } from './flannel/plugin.ts'
+import { loopback } from './loopback.ts'
 
-const plugins: readonly Plugin[] = [flannel, hostLocal, staticIpam]
-
-export const registry: PluginRegistry = new Map(plugins.map((plugin) => [plugin.type, plugin]))
+export const registry: ReadonlyMap<string, Plugin> = new Map(
+  [bridge, flannel, hostLocal, loopback, staticIpam].map((plugin) => [plugin.type, plugin]),
+)

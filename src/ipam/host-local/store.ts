@@ -14,9 +14,9 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { ioFailure, messageOf, tryAgain } from '#cni/errors.ts'
 import { formatIp, tryParseIp } from '#ip/address.ts'
 
+import { tryLockFile } from '#sys/flock.ts'
 import { AddressBook, TEMPORARY } from './book.ts'
 import { AddressIndex, ownerOf, type Entry } from './index.ts'
-import { tryLockDirectory } from './lock.ts'
 
 const LOCK_DEADLINE_MS = 10_000
 /** Longer than any container ID with an interface name; the rest of a strange file is not read. */
@@ -53,7 +53,7 @@ export class AddressStore {
     const deadline = performance.now() + LOCK_DEADLINE_MS
     for (let wait = 1; ; wait = Math.min(wait * 2, 20)) {
       if (!this.#prepare(create)) return undefined
-      using lock = tryLockDirectory(this.directory)
+      using lock = tryLockFile(join(this.directory, 'lock'))
       if (lock !== undefined) {
         this.#refresh()
         try {

@@ -1,0 +1,165 @@
+/** The plugin bridge: a veth pair between the pod and a bridge of the host. Contract: the reference plugin's configuration and result. */
+
+import { isEmptyDns } from '#cni/config.ts'
+import { invalidConfig, joinErrors } from '#cni/errors.ts'
+import type { GcInput, Plugin, PluginHost, PluginInput } from '#cni/plugin.ts'
+import { emptyResult, type Interface, type Result } from '#cni/result.ts'
+import { specVersions } from '#cni/version.ts'
+import { familyOf } from '#ip/prefix.ts'
+import { findLink } from '#netlink/link.ts'
+import type { Link } from '#netlink/link-codec.ts'
+import { configureInterface, ipOf } from '../link/configure.ts'
+import { enableForwarding, hostNetns } from '../link/host-netns.ts'
+import { openPod, type Pod } from '../link/pod.ts'
+import { all, undoing, type Undo } from '../link/undo.ts'
+import { createVeth, removeLink, removeVeth, staleVeths } from '../link/veth.ts'
+import { masquerade, unmasquerade, unmasqueradeStale } from '../rules/masquerade.ts'
+import { checkSpoofing, dropSpoofCheck, dropStaleSpoofChecks } from '../rules/spoof-check.ts'
+import { ensureBridge, ensureGatewayAddresses, forgetNeighbours } from './bridge-link.ts'
+import { checkBridge } from './check.ts'
+import { bridgeConf, bridgeNameOf, type BridgeConf } from './config.ts'
+import { withGateways } from './gateways.ts'
+import { bringUpPort, forwarding } from './port.ts'
+import { ensureVlanGateway } from './vlan-gateway.ts'
+
+export const bridge: Plugin = { type: 'bridge', versions: specVersions, add, del, check, status, gc }
+
+function add(input: PluginInput, host: PluginHost): Promise<Result> {
+  return undoing(host, (undo) => connect(input, host, undo))
+}
+
+async function connect(input: PluginInput, host: PluginHost, undo: Undo): Promise<Result> {
+  const conf = bridgeConf(input)
+  using pod = openPod(input.netns)
+  const bridgeLink = ensureBridge(host, conf)
+  host.failpoint('bridge.link')
+  const { mtu, mac } = conf
+  const name = createVeth(
+    input,
+    host,
+    pod,
+    { mtu: mtu === 0 ? bridgeLink.mtu : mtu, mac, master: bridgeLink.index },
+    undo,
+  )
+  host.failpoint('bridge.linked')
+  const layer3 = input.config.ipam.type !== ''
+  const ipam = layer3 ? await allocate(input, host, undo) : emptyResult
+  const gatewayed = withGateways(ipam, conf.isGateway, conf.isDefaultGateway)
+  const container = conf.disableContainerInterface
+    ? findLink(pod.netlink, input.ifname)
+    : await configureInterface(pod, input.ifname, gatewayed.result.ips, gatewayed.result.routes, conf)
+  if (container === undefined) throw invalidConfig(`${input.ifname} vanished from ${input.netns} while it was set up`)
+  host.failpoint('bridge.configured')
+  if (conf.macspoofchk && container.mac !== undefined) {
+    undo.add('spoof check', () => dropSpoofCheck(hostNetns(host).nft, input.config.name, input))
+    await checkSpoofing(hostNetns(host).nft, input.config.name, input, name, container.mac)
+  }
+  const gateway = conf.vlan !== 0 && conf.isGateway ? ensureVlanGateway(host, bridgeLink, conf) : undefined
+  ensureGatewayAddresses(host, gateway ?? bridgeLink, gatewayed.addresses, conf, undo)
+  if (gatewayed.addresses.length > 0) enableForwarding(hostNetns(host).fd, familiesOf(gatewayed.result))
+  const port = bringUpPort(host, name, conf)
+  host.failpoint('bridge.up')
+  if (conf.ipMasq && gatewayed.result.ips.length > 0) {
+    undo.add('masquerade', () => unmasquerade(hostNetns(host).nft, input.config.name, input))
+    const addresses = gatewayed.result.ips.map((ip) => ip.address)
+    await masquerade(hostNetns(host).nft, input.config.name, input, addresses)
+    host.failpoint('bridge.masqueraded')
+  }
+  forgetNeighbours(
+    host,
+    (gateway ?? bridgeLink).index,
+    gatewayed.result.ips.map((ip) => ipOf(ip.address)),
+  )
+  if (!conf.disableContainerInterface) await forwarding(host, port.index)
+  const interfaces = [
+    describe(bridgeLink),
+    describe(port),
+    describe(container, pod),
+    ...(gateway ? [describe(gateway)] : []),
+  ]
+  return {
+    interfaces,
+    ips: gatewayed.result.ips.map((ip) => ({ ...ip, interface: 2 })),
+    routes: gatewayed.result.routes,
+    dns: isEmptyDns(input.config.dns) ? gatewayed.result.dns : input.config.dns,
+  }
+}
+
+/** IPAM's ADD; what fails after it gives the addresses back. */
+async function allocate(input: PluginInput, host: PluginHost, undo: Undo): Promise<Result> {
+  const { type } = input.config.ipam
+  undo.add('addresses', () => host.delegate('DEL', type, input))
+  const result = await host.delegate('ADD', type, input)
+  host.failpoint('bridge.allocated')
+  if (result.ips.length === 0) throw invalidConfig(`the IPAM plugin ${type} gave no address`)
+  return { ...result, ips: result.ips.map((ip) => ({ ...ip, interface: 2 })) }
+}
+
+const familiesOf = (result: Result): ReadonlySet<4 | 6> => new Set(result.ips.map((ip) => familyOf(ip.address)))
+
+function describe(link: Link, pod?: Pod): Interface {
+  return {
+    name: link.name,
+    ...(link.mac === undefined ? {} : { mac: link.mac }),
+    mtu: link.mtu,
+    ...(pod === undefined ? {} : { sandbox: pod.path }),
+  }
+}
+
+/** Every part runs, whatever becomes of the others, and needs neither the namespace nor the previous result. */
+async function del(input: PluginInput, host: PluginHost): Promise<void> {
+  const { name, ipam } = input.config
+  const { nft } = hostNetns(host)
+  // The link first: an address may go to another pod only when this one cannot send from it any more.
+  const link = await all([() => removeVeth(input, host)])
+  host.failpoint('bridge.unlinked')
+  const errors = await all([
+    () => unmasquerade(nft, name, input),
+    () => dropSpoofCheck(nft, name, input),
+    () => forget(input, host),
+    () => (ipam.type === '' ? undefined : host.delegate('DEL', ipam.type, input)),
+  ])
+  host.failpoint('bridge.released')
+  const joined = joinErrors([...link, ...errors])
+  if (joined !== undefined) throw joined
+}
+
+function forget(input: PluginInput, host: PluginHost): void {
+  const link = findLink(host.netlink, bridgeNameOf(input.config))
+  if (link !== undefined && input.prevResult !== undefined) {
+    forgetNeighbours(
+      host,
+      link.index,
+      input.prevResult.ips.map((ip) => ipOf(ip.address)),
+    )
+  }
+}
+
+async function check(input: PluginInput, host: PluginHost): Promise<void> {
+  const conf: BridgeConf = bridgeConf(input)
+  if (input.prevResult === undefined)
+    throw invalidConfig('CHECK needs the previous result', 'the runtime passes prevResult')
+  if (input.config.ipam.type !== '') await host.delegate('CHECK', input.config.ipam.type, input)
+  using pod = openPod(input.netns)
+  checkBridge(input, host, pod, conf, input.prevResult)
+}
+
+async function status(input: PluginInput, host: PluginHost): Promise<void> {
+  bridgeConf(input)
+  if (input.config.ipam.type !== '') await host.delegate('STATUS', input.config.ipam.type, input)
+}
+
+async function gc(input: GcInput, host: PluginHost): Promise<void> {
+  const { name, ipam } = input.config
+  const { nft } = hostNetns(host)
+  const links = await all(
+    staleVeths(host.netlink, name, input.validAttachments).map((link) => () => removeLink(host.netlink, link.index)),
+  )
+  const errors = await all([
+    () => unmasqueradeStale(nft, name, input.validAttachments),
+    () => dropStaleSpoofChecks(nft, name, input.validAttachments),
+    () => (ipam.type === '' ? undefined : host.delegate('GC', ipam.type, input)),
+  ])
+  const joined = joinErrors([...links, ...errors])
+  if (joined !== undefined) throw joined
+}

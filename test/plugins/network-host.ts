@@ -1,0 +1,124 @@
+/** A "host" and "pods" made of network namespaces, and a PluginHost that works in them. */
+
+import { execFile, execFileSync } from 'node:child_process'
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+
+import { toCniError } from '#cni/errors.ts'
+import type { GcInput, PluginHost, PluginInput } from '#cni/plugin.ts'
+import type { Result } from '#cni/result.ts'
+import { NetlinkSocket } from '#netlink/socket.ts'
+import { createNetns, deleteNetns } from '#sys/netns.ts'
+import { registry } from '#plugins/registry.ts'
+
+export const run = promisify(execFile)
+
+let count = 0
+
+export class NetworkHost implements Disposable {
+  readonly name: string
+  readonly path: string
+  readonly root: string
+  readonly netlink: NetlinkSocket
+  readonly host: PluginHost
+  readonly pods: string[] = []
+  readonly logs: string[] = []
+  atFailpoint: (name: string) => void = () => {}
+
+  constructor() {
+    this.name = `plugins-${process.pid}-${count++}`
+    this.path = `/run/netns/${this.name}`
+    this.root = mkdtempSync(join(tmpdir(), 'heddle-plugins-'))
+    createNetns(this.path)
+    this.netlink = NetlinkSocket.open({ netns: this.path })
+    this.host = {
+      root: this.root,
+      netlink: this.netlink,
+      delegate: this.#delegate.bind(this),
+      failpoint: (name) => this.atFailpoint(name),
+      log: (level, message, fields) => void this.logs.push(`${level} ${message} ${JSON.stringify(fields ?? {})}`),
+    }
+    this.exec('ip', 'link', 'set', 'lo', 'up')
+  }
+
+  #delegate(verb: 'ADD', type: string, input: PluginInput): Promise<Result>
+  #delegate(verb: 'DEL' | 'CHECK' | 'STATUS' | 'GC', type: string, input: PluginInput | GcInput): Promise<undefined>
+  async #delegate(verb: string, type: string, input: PluginInput | GcInput): Promise<Result | undefined> {
+    const plugin = registry.get(type)
+    if (plugin === undefined) throw new Error(`no delegate ${type}`)
+    if (verb === 'ADD') return plugin.add(input, this.host)
+    if (verb === 'DEL') await plugin.del(input, this.host)
+    if (verb === 'CHECK') await plugin.check(input, this.host)
+    if (verb === 'STATUS') await plugin.status(input, this.host)
+    if (verb === 'GC' && 'validAttachments' in input) await plugin.gc(input, this.host)
+    return undefined
+  }
+
+  /** Makes a pod; the path of its namespace. */
+  pod(): string {
+    const path = `${this.path}-pod${this.pods.length}`
+    createNetns(path)
+    this.pods.push(path)
+    return path
+  }
+
+  /** Runs a command in the host's namespace; its output. Throws when it fails. */
+  exec(...command: string[]): string {
+    return execIn(this.path, ...command)
+  }
+
+  /** Everything that an attachment could leave behind, as text. */
+  dump(): string {
+    const commands = [
+      ['ip', '-o', 'link'],
+      ['ip', '-o', 'address'],
+      ['ip', 'route', 'show', 'table', 'all'],
+      ['ip', '-6', 'route', 'show', 'table', 'all'],
+      ['ip', 'rule'],
+      ['ip', 'neigh'],
+      ['nft', '-s', 'list', 'ruleset'],
+    ]
+    const files = readdirSync(this.root, { recursive: true, withFileTypes: true })
+      .filter((entry) => entry.isFile() && !entry.name.startsWith('last_reserved_ip'))
+      .map((entry) => join(entry.parentPath, entry.name))
+      .sort()
+    return [...commands.map((command) => this.exec(...command)), ...files].join('\n---\n')
+  }
+
+  [Symbol.dispose](): void {
+    this.netlink[Symbol.dispose]()
+    for (const pod of this.pods) deleteNetns(pod)
+    deleteNetns(this.path)
+    rmSync(this.root, { recursive: true, force: true })
+  }
+}
+
+export function execIn(netns: string, ...command: string[]): string {
+  return execFileSync('nsenter', [`--net=${netns}`, ...command], {
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+}
+
+export async function ping(netns: string, ...args: string[]): Promise<boolean> {
+  try {
+    await run('nsenter', [`--net=${netns}`, 'ping', '-c1', '-W1', ...args])
+    return true
+  } catch {
+    return false
+  }
+}
+
+/** The code of what a promise throws. */
+export async function codeOf(promise: Promise<unknown>): Promise<number | undefined> {
+  try {
+    await promise
+    return undefined
+  } catch (error) {
+    return toCniError(error).code
+  }
+}
+
+export const fileText = (path: string): string => readFileSync(path, 'utf8')
