@@ -74,6 +74,8 @@ export class NetlinkMonitor implements Disposable {
     this.#fd = check(options.netns === undefined ? make() : inNetns(options.netns, make, sys), 'socket', 'netlink')
     try {
       setBuffers(this.#fd, options.bufferSize ?? 4 * 1024 * 1024, sys)
+      // Without a port id of its own a socket is taken for the kernel itself, which no notification goes to.
+      check(sys.bind(this.#fd, sockaddrNetlink()), 'bind', 'netlink')
       for (const group of options.groups.flatMap((name) => GROUPS[name])) {
         const rc = sys.setsockopt(this.#fd, SOL.NETLINK, NETLINK_OPTION.ADD_MEMBERSHIP, int32(group))
         check(rc, 'setsockopt', `NETLINK_ADD_MEMBERSHIP ${group}`)
@@ -142,6 +144,13 @@ export class NetlinkMonitor implements Disposable {
     }
     for (const event of events) this.#options.onEvent(event)
   }
+}
+
+/** struct sockaddr_nl: any port id, no groups. */
+function sockaddrNetlink(): Uint8Array {
+  const address = new Uint16Array(6)
+  address[0] = AF.NETLINK
+  return new Uint8Array(address.buffer)
 }
 
 /** One notification; undefined for what is not ours to know (other families, bridge port messages). */

@@ -33,6 +33,10 @@ const MAC = parseMac('02:00:00:00:00:01')
 const pick = (object: Record<string, unknown> | undefined, ...keys: readonly string[]): Record<string, unknown> =>
   Object.fromEntries(keys.map((key) => [key, object?.[key]]))
 
+/** `ip -d -j link`'s linkinfo.info_data. */
+const infoData = (link: Record<string, unknown> | undefined): Record<string, unknown> =>
+  (link as { linkinfo: { info_data: Record<string, unknown> } }).linkinfo.info_data
+
 test('a bridge: made, read, changed, deleted', options, async () => {
   using netns = new TestNetns()
   using socket = NetlinkSocket.open({ netns: netns.path })
@@ -161,7 +165,7 @@ test('a VXLAN device with every field that flannel sets', options, () => {
     },
   })
   const [shown] = netns.json('ip', 'link', 'show', 'flannel.1')
-  const data = (shown?.['linkinfo'] as { info_data: Record<string, unknown> }).info_data
+  const data = infoData(shown)
   assert.deepEqual(pick(data, 'id', 'link', 'local', 'port', 'learning', 'gbp', 'ttl', 'df', 'ageing'), {
     id: 1,
     link: 'under',
@@ -195,7 +199,7 @@ test('a VXLAN device with every field that flannel sets', options, () => {
 
   createLink(socket, { name: 'v6', info: { kind: 'vxlan', data: { id: 2, local: ipText('fd00::1'), port: 4789 } } })
   const [six] = netns.json('ip', 'link', 'show', 'v6')
-  assert.equal((six?.['linkinfo'] as { info_data: Record<string, unknown> }).info_data['local6'], 'fd00::1')
+  assert.equal(infoData(six)['local6'], 'fd00::1')
 })
 
 test('addresses of both families, their flags, and what replacing does', options, () => {
@@ -275,12 +279,12 @@ test('routes: what we write iproute2 shows, and what it writes we read', options
   })
   const shown = netns.json('ip', 'route', 'show', 'table', 'all')
   const of = (dst: string) => shown.find((route) => route['dst'] === dst)
-  assert.deepEqual(pick(of('10.2.0.0/24'), 'gateway', 'dev', 'protocol', 'flags'), {
+  assert.deepEqual(pick(of('10.2.0.0/24'), 'gateway', 'dev', 'protocol'), {
     gateway: '10.2.0.0',
     dev: 'd0',
     protocol: '72',
-    flags: ['onlink', 'linkdown'].filter((flag) => (of('10.2.0.0/24')?.['flags'] as string[]).includes(flag)),
   })
+  assert.ok(JSON.stringify(of('10.2.0.0/24')).includes('"onlink"'))
   assert.deepEqual(pick(of('default'), 'gateway', 'prefsrc', 'metric'), {
     gateway: '10.1.0.254',
     prefsrc: '10.1.0.1',
@@ -289,7 +293,7 @@ test('routes: what we write iproute2 shows, and what it writes we read', options
   assert.deepEqual(pick(of('10.3.0.0/24'), 'type', 'table'), { type: 'blackhole', table: '1000' })
   assert.deepEqual(of('10.4.0.0/24')?.['via'], { family: 'inet6', host: 'fe80::1' })
   assert.deepEqual(
-    (of('10.5.0.0/24')?.['nexthops'] as Record<string, unknown>[]).map((hop) => hop['weight']),
+    (of('10.5.0.0/24') as { nexthops: { weight: number }[] }).nexthops.map((hop) => hop.weight),
     [3, 1],
   )
 
