@@ -13,7 +13,7 @@ import { check, ERRNO } from '#sys/errno.ts'
 import { applyText } from './apply.ts'
 import { NftError } from './error.ts'
 import { fingerprint } from './fingerprint.ts'
-import { existingOf, type KernelStructure, readStructure } from './list.ts'
+import { type KernelStructure, readStructure } from './list.ts'
 import { digestOf, readStamp, STAMP_SET, stamped, writeStamp } from './stamp.ts'
 import type { Table, TableRef } from './table.ts'
 import { renderTable } from './text.ts'
@@ -125,7 +125,7 @@ async function write(socket: NetlinkSocket, table: Table, digest: string, option
 
 /** The transaction, which also empties the note. */
 const render = (table: Table, existing: KernelStructure | undefined): string =>
-  `${renderTable(stamped(table), existingOf(existing))}flush set ${keyOfTable(table)} ${STAMP_SET.name}\n`
+  `${renderTable(stamped(table), existing)}flush set ${keyOfTable(table)} ${STAMP_SET.name}\n`
 
 /** Applies text in the socket's own namespace. */
 async function applyHere(socket: NetlinkSocket, text: string, options: EnsureOptions): Promise<void> {

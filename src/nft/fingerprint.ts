@@ -8,7 +8,7 @@
 import { createHash, type Hash } from 'node:crypto'
 import { forEachAttribute } from '#codec/attributes.ts'
 import { Reader } from '#codec/buffer.ts'
-import { isAnonymous, type KernelChain, type KernelRule, type KernelSet, type KernelStructure } from './list.ts'
+import type { AnonymousSet, KernelChain, KernelRule, KernelSet, KernelStructure } from './list.ts'
 import { ELEMENT } from './wire.ts'
 
 /** 32 hexadecimal digits. */
@@ -17,8 +17,8 @@ export function fingerprint(structure: KernelStructure): string {
   const { table } = structure
   put(hash, 'table', table.family, table.name, table.flags, table.use)
   putBytes(hash, table.userdata)
-  for (const set of byName(structure.sets)) if (!isAnonymous(set)) putSet(hash, set)
-  const anonymous = new Map(structure.sets.filter(isAnonymous).map((set) => [set.name, contentOf(set, structure)]))
+  for (const set of byName(structure.sets)) putSet(hash, set)
+  const anonymous = new Map(structure.anonymous.map((set) => [set.name, contentOf(set)]))
   for (const chain of byName(structure.chains)) {
     putChain(hash, chain)
     for (const rule of structure.rules) if (rule.chain === chain.name) putRule(hash, rule, anonymous)
@@ -82,10 +82,10 @@ function putExpression(hash: Hash, name: string, data: Reader, anonymous: Readon
 }
 
 /** The name of an anonymous set is the kernel's choice; its declaration and elements are what the rule says. */
-function contentOf(set: KernelSet, { members }: KernelStructure): string {
+function contentOf(set: AnonymousSet): string {
   const hash = createHash('sha256')
   putSet(hash, { ...set, name: '' })
-  const elements = (members.get(set.name) ?? []).map((bytes) => {
+  const elements = set.elements.map((bytes) => {
     const parts: string[] = []
     forEachAttribute(new Reader(bytes), (type, payload) => {
       if (STRUCTURE_OF_ELEMENT.has(type))

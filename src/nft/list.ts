@@ -74,15 +74,20 @@ export interface KernelSet {
   readonly userdata?: Uint8Array
 }
 
-/** The structure of a table, all of one generation of the ruleset. */
+export interface AnonymousSet extends KernelSet {
+  readonly elements: readonly Uint8Array[]
+}
+
+/** The structure of a table, all of one generation of the ruleset; what `renderTable` must know to replace it. */
 export interface KernelStructure extends Existing {
   readonly generation: number
   readonly table: KernelTable
   readonly chains: readonly KernelChain[]
   readonly rules: readonly KernelRule[]
+  /** Those with names. */
   readonly sets: readonly KernelSet[]
-  /** The elements of anonymous sets as attributes, by set: they are part of the rule that uses the set. */
-  readonly members: ReadonlyMap<string, readonly Uint8Array[]>
+  /** Sets that belong to a rule, `{ 80, 443 }`, with their elements as attributes. */
+  readonly anonymous: readonly AnonymousSet[]
 }
 
 type Where = { readonly family?: TableFamily | undefined }
@@ -163,9 +168,12 @@ function readOnce(socket: NetlinkSocket, ref: TableRef, generation: number): Ker
   const table = getTable(socket, ref)
   if (table === undefined) return undefined
   try {
-    const sets = listSets(socket, ref)
-    const members = new Map(sets.filter(isAnonymous).map(({ name }) => [name, listRawElements(socket, ref, name)]))
-    return { generation, table, chains: listChains(socket, ref), rules: listRules(socket, ref), sets, members }
+    const all = listSets(socket, ref)
+    const anonymous = all
+      .filter(isAnonymous)
+      .map((set) => ({ ...set, elements: listRawElements(socket, ref, set.name) }))
+    const sets = all.filter((set) => !isAnonymous(set))
+    return { generation, table, chains: listChains(socket, ref), rules: listRules(socket, ref), sets, anonymous }
   } catch (error) {
     // Deleted meanwhile.
     if (error instanceof NftError && error.errnoName === 'ENOENT') return undefined
@@ -173,13 +181,7 @@ function readOnce(socket: NetlinkSocket, ref: TableRef, generation: number): Ker
   }
 }
 
-/** What the transaction's text must know of a structure: the sets with names and the chains. */
-export const existingOf = (structure: KernelStructure | undefined): Existing => ({
-  sets: (structure?.sets ?? []).filter((set) => !isAnonymous(set)),
-  chains: structure?.chains ?? [],
-})
-
-export const isAnonymous = ({ bits }: Pick<KernelSet, 'bits'>): boolean => (bits & SET_FLAG.anonymous) !== 0
+const isAnonymous = ({ bits }: Pick<KernelSet, 'bits'>): boolean => (bits & SET_FLAG.anonymous) !== 0
 
 /** Elements as the attributes that the kernel sends, for sets of any type. */
 function listRawElements(socket: NetlinkSocket, table: TableRef, set: string): Uint8Array[] {

@@ -7,7 +7,7 @@ import { NETLINK_OPTION } from '#netlink/constants.ts'
 import { forEachMessage } from '#netlink/message.ts'
 import { int32, type NetlinkSocket, setBuffers } from '#netlink/socket.ts'
 import { nativeSys } from '#sys/addon.ts'
-import { AF, MSG, SOL } from '#sys/constants.ts'
+import { AF, MSG, SO, SOL } from '#sys/constants.ts'
 import { check, ERRNO, SysError } from '#sys/errno.ts'
 import { type Netns } from '#sys/netns.ts'
 import { PollWatcher } from '#sys/poll.ts'
@@ -82,13 +82,15 @@ export class RulesetWatch implements Disposable {
     try {
       const sys = nativeSys()
       setBuffers(this.#socket.fd, BUFFER_SIZE, sys)
+      // The kernel leaves out the sender's port, and counts port 0 as its own: a socket without a port would hear nothing.
+      portOf(this.#socket)
       const group = int32(NFNLGRP_NFTABLES)
       check(
         sys.setsockopt(this.#socket.fd, SOL.NETLINK, NETLINK_OPTION.ADD_MEMBERSHIP, group),
         'setsockopt',
         'NFNLGRP_NFTABLES',
       )
-      this.#poll = new PollWatcher(this.#socket.fd, () => this.#read())
+      this.#poll = new PollWatcher(this.#socket.fd, (status) => this.#read(status))
       this.#poll.start()
     } catch (error) {
       this.#socket[Symbol.dispose]()
@@ -109,7 +111,12 @@ export class RulesetWatch implements Disposable {
     this.#socket[Symbol.dispose]()
   }
 
-  #read(): void {
+  /** A negative status is a socket error, ENOBUFS; libuv has taken it, so that the next reading does not show it. */
+  #read(status: number): void {
+    if (status < 0) {
+      nativeSys().getsockopt(this.#socket.fd, SOL.SOCKET, SO.ERROR, new Uint8Array(4))
+      this.#overrun()
+    }
     for (let i = 0; i < MAX_DATAGRAMS && !this.#disposed; i++) {
       const length = nativeSys().recv(this.#socket.fd, this.#buffer, MSG.DONTWAIT | MSG.TRUNC)
       if (length === -ERRNO.EAGAIN) break
