@@ -41,13 +41,13 @@ export function agentMetrics(build: { readonly version: string; readonly node: s
       {
         name: 'heddle_cni_duration_seconds',
         unit: 'seconds',
-        help: 'Time to answer a CNI call, by verb, plugin type and code (0 is success).',
+        help: 'Time to answer a CNI call, by verb, plugin type and result (success or error).',
       },
       FAST,
     ),
     cniErrors: registry.counter({
       name: 'heddle_cni_errors',
-      help: 'CNI calls that were answered with an error, by verb, plugin type and code.',
+      help: 'CNI calls that were answered with an error, by verb and plugin type.',
     }),
     peers: registry.gauge({ name: 'heddle_peers', help: 'Nodes whose pods this node has a way to.' }),
     peersRefused: registry.gauge({
@@ -63,7 +63,10 @@ export function agentMetrics(build: { readonly version: string; readonly node: s
       help: 'Parts that contribute to what the kernel should hold.',
     }),
     entries: registry.gauge({ name: 'heddle_state_entries', help: 'Entries that the kernel should hold.' }),
-    operations: registry.counter({ name: 'heddle_reconcile_operations', help: 'Changes made to the kernel.' }),
+    operations: registry.counter({
+      name: 'heddle_reconcile_operations',
+      help: 'Changes sent to the kernel, by what was done (add, change, remove) and kind of entry.',
+    }),
     failures: registry.counter({
       name: 'heddle_reconcile_failures',
       help: 'Changes that the kernel refused, by kind of entry; they are tried again.',

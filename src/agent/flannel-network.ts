@@ -73,8 +73,9 @@ export class FlannelNetwork {
     return this.#local
   }
 
-  get own(): NodeView | undefined {
-    return this.#own
+  /** To be recorded, so that they outlive device and Node. */
+  get macs(): { readonly [family in Family]?: MacText } {
+    return this.#macs
   }
 
   /** What keeps a family from being complete. */

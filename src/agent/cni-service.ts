@@ -1,0 +1,54 @@
+/** The CNI socket of the agent, with its plugins, log and metrics. */
+
+import { openHost } from '#cni/runtime/host.ts'
+import { registry } from '#plugins/registry.ts'
+import { nativeSys } from '#sys/addon.ts'
+import type { AgentMetrics } from './agent-metrics.ts'
+import { peerOf } from './cni/peer.ts'
+import { startCniServer } from './cni/server.ts'
+import type { Health } from './health.ts'
+import type { Log } from './log.ts'
+import type { AgentPaths } from './paths.ts'
+
+export const CNI_CHECK = 'cni-socket'
+
+/** Running calls have so long (ms) to end when the agent stops. */
+const GRACE = 5_000
+
+/** Answers CNI calls until it is disposed. Throws CniError where another agent listens, or the path cannot be used. */
+export async function openCniService(
+  paths: AgentPaths,
+  metrics: AgentMetrics,
+  health: Health,
+  log: Log,
+): Promise<AsyncDisposable> {
+  health.expect(CNI_CHECK, 'required', 'not listening yet')
+  const host = openHost({
+    root: paths.root,
+    log: (level, message, fields) => log[level](fields ?? {}, message),
+  })
+  try {
+    const server = await startCniServer({
+      socketPath: paths.cniSocket,
+      registry,
+      host,
+      peerOf: peerOf(nativeSys()),
+      onCall: ({ type, verb, exitCode, milliseconds }) => {
+        const labels = { verb, type, result: exitCode === 0 ? 'success' : 'error' }
+        metrics.cniDuration.observe(milliseconds / 1000, labels)
+        if (exitCode !== 0) metrics.cniErrors.add({ verb, type })
+      },
+    })
+    health.pass(CNI_CHECK)
+    log.info({ socket: paths.cniSocket, plugins: [...registry.keys()] }, 'answering CNI calls')
+    return {
+      [Symbol.asyncDispose]: async () => {
+        await server.close(GRACE)
+        host[Symbol.dispose]()
+      },
+    }
+  } catch (error) {
+    host[Symbol.dispose]()
+    throw error
+  }
+}

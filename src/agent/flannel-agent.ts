@@ -1,0 +1,364 @@
+/** The flannel part of the agent: brings cluster, kernel and disk together, and says how far it has come. */
+
+import { randomBytes } from 'node:crypto'
+import { existsSync } from 'node:fs'
+import { setTimeout as delay } from 'node:timers/promises'
+
+import type { KubeClient } from '#kube/client.ts'
+import { findLink } from '#netlink/link.ts'
+import { NetlinkSocket } from '#netlink/socket.ts'
+import { systemClock } from '#sys/clock.ts'
+import { keyOf, normal } from '#state/entry.ts'
+import type { Kernel } from '#state/kernel.ts'
+import { Reconciler } from '#state/reconciler.ts'
+import { same } from '#state/same.ts'
+import type { Local } from '#flannel/local.ts'
+import { parseNetConf, type NetConf } from '#flannel/net-conf.ts'
+import type { NodeView } from '#flannel/node-view.ts'
+import type { Refusal } from '#flannel/trust.ts'
+import type { AgentMetrics } from './agent-metrics.ts'
+import { nodeStatusApi, readNetConf } from './cluster.ts'
+import { FlannelNetwork } from './flannel-network.ts'
+import type { Health } from './health.ts'
+import { errorFields, type Log } from './log.ts'
+import { NodeWatch } from './node-watch.ts'
+import type { ClusterOptions } from './options.ts'
+import { OwnNode } from './own-node.ts'
+import type { AgentPaths } from './paths.ts'
+import { readSnapshot, SnapshotWriter, type Snapshot } from './snapshot.ts'
+import { stateHooks } from './state-watch.ts'
+import { SubnetFile } from './subnet-file.ts'
+import { readUnderlay, UnderlayWatch } from './underlay-watch.ts'
+
+export interface FlannelAgentOptions {
+  readonly cluster: ClusterOptions
+  readonly paths: AgentPaths
+  readonly client: KubeClient
+  readonly kernel: Kernel
+  readonly metrics: AgentMetrics
+  readonly health: Health
+  readonly log: Log
+}
+
+/** Checks of /readyz that this part answers for. */
+export const CHECKS = {
+  conf: 'network-configuration',
+  node: 'node',
+  path: 'data-path',
+  file: 'subnet-file',
+  api: 'api-server',
+  published: 'annotations',
+  state: 'reconciliation',
+} as const
+
+/** So long (ms) the API server has before the last-known cluster is used instead. */
+const PATIENCE = 1_500
+const TICK = 500
+const CONF_RETRY = 2_000
+
+export class FlannelAgent implements AsyncDisposable {
+  readonly #options: FlannelAgentOptions
+  readonly #abort = new AbortController()
+  readonly #stack = new AsyncDisposableStack()
+  readonly #reconciler: Reconciler
+  readonly #file: SubnetFile
+  readonly #done: Promise<void>
+  #confText = ''
+  #network: FlannelNetwork | undefined
+  #own: OwnNode | undefined
+  #nodes: NodeWatch | undefined
+  #snapshots: SnapshotWriter | undefined
+  /** A list was told that need not be doubted. */
+  #isListed = false
+  #checking = false
+  #checkAgain = false
+
+  constructor(options: FlannelAgentOptions) {
+    this.#options = options
+    const { health, metrics, log, kernel, paths } = options
+    health.expect(CHECKS.conf, 'required', 'not read yet')
+    health.expect(CHECKS.node, 'required', 'nothing is known yet')
+    health.expect(CHECKS.path, 'required', 'not programmed yet')
+    health.expect(CHECKS.file, 'required', 'not written yet')
+    health.expect(CHECKS.api, 'degraded', 'not asked yet')
+    health.expect(CHECKS.published, 'degraded', 'not published yet')
+    health.expect(CHECKS.state, 'degraded', 'nothing has been compared yet')
+    this.#file = new SubnetFile(paths.subnetFile)
+    this.#reconciler = this.#stack.use(
+      Reconciler.open({ kernel, clock: systemClock, ...stateHooks(metrics, log, () => this.#check()) }),
+    )
+    metrics.registry.onCollect(() => this.#collect())
+    const tick = setInterval(() => {
+      health.beat()
+      this.#check()
+    }, TICK)
+    this.#stack.defer(() => clearInterval(tick))
+    this.#done = this.#run().catch((error: unknown) => {
+      if (!this.#abort.signal.aborted)
+        log.error(errorFields(error), 'the flannel part has ended; this is a mistake in Heddle itself')
+    })
+  }
+
+  /** What the node should hold and holds; for the command line and tests. */
+  get reconciler(): Reconciler {
+    return this.#reconciler
+  }
+
+  get network(): FlannelNetwork | undefined {
+    return this.#network
+  }
+
+  /** Ends watching and writing. The data path stays as it is. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#abort.abort()
+    await this.#done
+    await this.#stack.disposeAsync()
+  }
+
+  async #run(): Promise<void> {
+    const { cluster, paths, log } = this.#options
+    const snapshot = await readSnapshot(paths.snapshot, cluster.node, log)
+    const conf = await this.#readConf(snapshot)
+    const socket = this.#stack.use(NetlinkSocket.open())
+    const network = this.#openNetwork(conf, snapshot, (name) => findLink(socket, name)?.mac)
+    this.#followUnderlay(socket, network, conf)
+    this.#followNodes(network)
+    await this.#nodes?.synced(PATIENCE)
+    if (!this.#isListed && snapshot !== undefined && !this.#abort.signal.aborted) {
+      log.warn({ nodes: snapshot.nodes.length }, 'the API server does not list the Nodes: using the last-known cluster')
+      const known = new Set([...network.views()].map(({ name }) => name))
+      network.setNodes([...network.views(), ...snapshot.nodes.filter(({ name }) => !known.has(name))], false)
+      this.#check()
+    }
+  }
+
+  /** Tries until there is a configuration that can be used. The last-known one serves while the API server is away. */
+  async #readConf(snapshot: Snapshot | undefined): Promise<NetConf> {
+    const { cluster, client, health, log } = this.#options
+    const { signal } = this.#abort
+    const started = performance.now()
+    for (let said = ''; ;) {
+      try {
+        const text = await readNetConf(cluster.netConf, client, AbortSignal.any([signal, AbortSignal.timeout(10_000)]))
+        const conf = parseNetConf(text)
+        this.#confText = text
+        health.pass(CHECKS.conf)
+        return conf
+      } catch (error) {
+        signal.throwIfAborted()
+        const { error: message, code } = errorFields(error)
+        health.fail(CHECKS.conf, message)
+        if (message !== said)
+          log.error({ error: message, code }, 'the network configuration cannot be used; trying again')
+        said = message
+        const isAway = code !== 'bad-net-conf' && code !== 'unsupported-backend'
+        if (isAway && snapshot !== undefined && performance.now() - started > PATIENCE) {
+          log.warn({}, 'using the last-known network configuration')
+          health.pass(CHECKS.conf, 'last-known one; the present one cannot be read')
+          this.#confText = snapshot.netConf
+          return parseNetConf(snapshot.netConf)
+        }
+      }
+      await delay(snapshot === undefined ? CONF_RETRY : 300, undefined, { signal })
+    }
+  }
+
+  #openNetwork(
+    conf: NetConf,
+    snapshot: Snapshot | undefined,
+    deviceMac: (name: string) => string | undefined,
+  ): FlannelNetwork {
+    const { cluster, client, metrics, log, paths } = this.#options
+    const network = new FlannelNetwork({
+      node: cluster.node,
+      conf,
+      wish: cluster.wish,
+      ipMasq: cluster.ipMasq,
+      randomFully: cluster.randomFully,
+      kernelHasIpv6: existsSync('/proc/sys/net/ipv6'),
+      recordedMacs: snapshot?.macs ?? {},
+      deviceMac,
+      random: () => randomBytes(6),
+      state: this.#reconciler,
+      log,
+      onLocal: (local) => this.#onLocal(local),
+      onRefusal: (refusal) => this.#onRefusal(refusal),
+    })
+    this.#network = network
+    this.#own = this.#stack.use(
+      new OwnNode({
+        node: cluster.node,
+        api: nodeStatusApi(client),
+        keys: cluster.keys,
+        log,
+        setNetworkUnavailable: cluster.setNetworkUnavailable,
+        onPatch: (outcome) => metrics.annotationPatches.add({ outcome }),
+      }),
+    )
+    this.#snapshots = this.#stack.use(
+      new SnapshotWriter(
+        paths.snapshot,
+        cluster.node,
+        () => ({ netConf: this.#confText, macs: network.macs, nodes: [...network.views()] }),
+        log,
+      ),
+    )
+    return network
+  }
+
+  #followUnderlay(socket: NetlinkSocket, network: FlannelNetwork, conf: NetConf): void {
+    const { log } = this.#options
+    const pods = Object.values(conf.network)
+    const read = (): void => {
+      try {
+        network.setUnderlay(readUnderlay(socket, pods))
+      } catch (error) {
+        log.warn(errorFields(error), 'the interfaces cannot be read; trying again with the next change')
+      }
+      this.#check()
+    }
+    this.#stack.use(
+      new UnderlayWatch(read, (error) =>
+        log.error(errorFields(error), 'changes of interfaces are not heard of any more'),
+      ),
+    )
+    read()
+  }
+
+  #followNodes(network: FlannelNetwork): void {
+    const { cluster, client, metrics, log } = this.#options
+    const isOwn = (view: NodeView): boolean => view.name === cluster.node
+    this.#nodes = this.#stack.use(
+      new NodeWatch({
+        client,
+        node: cluster.node,
+        keys: cluster.keys,
+        log,
+        signal: this.#abort.signal,
+        onList: (views, trustworthy) => {
+          network.setNodes(views, trustworthy)
+          const own = views.find(isOwn)
+          if (own !== undefined) this.#own?.seen(own)
+          this.#isListed ||= trustworthy
+          this.#snapshots?.changed()
+          this.#check()
+        },
+        onNode: (view) => {
+          network.setNode(view)
+          if (isOwn(view)) this.#own?.seen(view)
+          this.#snapshots?.changed()
+        },
+        onGone: (name) => {
+          network.removeNode(name)
+          this.#snapshots?.changed()
+        },
+        onFailure: () => metrics.informerRestarts.add({ resource: 'nodes' }),
+      }),
+    )
+  }
+
+  #onLocal(local: Local): void {
+    this.#options.log.info({ ipv4: local[4], ipv6: local[6], backend: local.backend.type }, 'this node')
+    this.#check()
+  }
+
+  #onRefusal({ node, code, message }: Refusal): void {
+    this.#options.metrics.refusals.add({ reason: code })
+    this.#options.log.warn({ node, reason: code }, message)
+  }
+
+  /** Looks how far things are and does what can be done now. Cheap; called often. */
+  #check(): void {
+    if (this.#checking) {
+      this.#checkAgain = true
+      return
+    }
+    this.#checking = true
+    void this.#settle()
+      .catch((error: unknown) => this.#options.log.error(errorFields(error), 'a step failed; trying again'))
+      .finally(() => {
+        this.#checking = false
+        if (this.#checkAgain && !this.#abort.signal.aborted) {
+          this.#checkAgain = false
+          this.#check()
+        }
+      })
+  }
+
+  async #settle(): Promise<void> {
+    const { health, metrics, log, paths } = this.#options
+    this.#reportApi()
+    const failing = this.#reconciler.failing
+    if (failing > 0) health.fail(CHECKS.state, `${failing} entries could not be put right yet`)
+    else {
+      health.pass(CHECKS.state)
+      metrics.reconcileSuccess.set(Math.round(Date.now() / 1000))
+    }
+    const network = this.#network
+    if (network === undefined) return
+    if (network.missing.length > 0) health.fail(CHECKS.node, network.missing.join('; '))
+    else health.pass(CHECKS.node)
+    const { local } = network
+    if (local === undefined) return
+    if (this.#isListed && network.missing.length === 0) this.#reconciler.removeLeftovers()
+
+    const absent = this.#absent(network, local)
+    if (absent !== undefined) {
+      health.fail(CHECKS.path, `not in the kernel: ${absent}`)
+      if (await this.#file.removeIfStale(local)) {
+        log.warn({ path: paths.subnetFile }, 'removed a subnet file that named another subnet')
+        health.fail(CHECKS.file, 'named another subnet')
+      }
+      return
+    }
+    health.pass(CHECKS.path)
+    this.#own?.publish(local, network.backend)
+    if (network.missing.length === 0) await this.#writeFile(network, local)
+  }
+
+  /** The first entry of this node's own that the kernel does not hold as wanted. */
+  #absent(network: FlannelNetwork, local: Local): string | undefined {
+    return network
+      .ownPlan(local)
+      .map(({ entry }) => normal(entry))
+      .filter((entry) => {
+        const seen = this.#reconciler.seen.get(keyOf(entry))
+        return seen === undefined || !same(entry, seen)
+      })
+      .map(keyOf)[0]
+  }
+
+  async #writeFile(network: FlannelNetwork, local: Local): Promise<void> {
+    const { health, log, paths } = this.#options
+    try {
+      if (await this.#file.write(local, network.backend.mtu(local)))
+        log.info({ path: paths.subnetFile }, 'wrote the subnet file: pods can be made')
+      health.pass(CHECKS.file)
+    } catch (error) {
+      const { error: message } = errorFields(error)
+      health.fail(CHECKS.file, message)
+    }
+  }
+
+  #reportApi(): void {
+    const { health, metrics } = this.#options
+    const trouble = this.#nodes === undefined ? 'not asked yet' : this.#nodes.trouble
+    if (trouble === undefined) health.pass(CHECKS.api)
+    else health.fail(CHECKS.api, trouble)
+    metrics.apiReachable.set(trouble === undefined ? 1 : 0)
+    if (this.#own?.isPublished === true) health.pass(CHECKS.published)
+    else health.fail(CHECKS.published, 'our Node does not say yet what peers need to know')
+  }
+
+  #collect(): void {
+    const { metrics } = this.#options
+    const table = this.#network?.table
+    metrics.peers.set(table === undefined ? 0 : [...table.leases()].length)
+    const reasons = new Map<string, number>()
+    for (const { code } of table?.refusals() ?? []) reasons.set(code, (reasons.get(code) ?? 0) + 1)
+    metrics.peersRefused.clear()
+    for (const [reason, count] of reasons) metrics.peersRefused.set(count, { reason })
+    metrics.entries.set(this.#reconciler.wanted.size)
+    metrics.sources.set([...this.#reconciler.sources()].length)
+  }
+}

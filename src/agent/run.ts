@@ -1,0 +1,59 @@
+/** The agent as a process: starts its parts in order, and ends them on a signal without touching the data path. */
+
+import { KubeClient } from '#kube/client.ts'
+import { MASQUERADE_TABLE } from '#flannel/masquerade.ts'
+import { NetlinkKernel } from '#state/kernel-netlink.ts'
+import { systemClock } from '#sys/clock.ts'
+import { warmThreadPool } from '#sys/netns.ts'
+import { agentMetrics } from './agent-metrics.ts'
+import { clusterConfig } from './cluster.ts'
+import { openCniService } from './cni-service.ts'
+import { FlannelAgent } from './flannel-agent.ts'
+import { HealthServer } from './health-server.ts'
+import { Health } from './health.ts'
+import { lockAgent } from './lock.ts'
+import { errorFields, openLog, type Log } from './log.ts'
+import type { AgentOptions } from './options.ts'
+
+const BEAT = 1_000
+
+/** Runs until the signal. Throws what keeps it from starting; later trouble is logged and shown by /readyz. */
+export async function runAgent(options: AgentOptions, version: string, signal: AbortSignal): Promise<void> {
+  const { paths, cluster } = options
+  const log = openLog(options.logLevel, cluster === undefined ? {} : { node: cluster.node })
+  await using stack = new AsyncDisposableStack()
+  stack.use(lockAgent(paths.lock))
+  // Before anything may visit another namespace: pool threads stay where they were born.
+  await warmThreadPool()
+  const metrics = agentMetrics({ version, node: process.version })
+  const health = new Health()
+  const beat = setInterval(() => health.beat(), BEAT)
+  stack.defer(() => clearInterval(beat))
+  if (options.health !== undefined) stack.use(await HealthServer.listen(options.health, health, metrics.registry))
+  stack.use(await openCniService(paths, metrics, health, log))
+  if (cluster !== undefined) {
+    const client = stack.use(
+      new KubeClient(clusterConfig(cluster.kubeconfig, cluster.kubeApiUrl), { userAgent: `heddle-agent/${version}` }),
+    )
+    const kernel = openKernel(log)
+    stack.use(new FlannelAgent({ cluster, paths, client, kernel, metrics, health, log }))
+  }
+  log.info({ version, pid: process.pid, root: paths.root === '' ? '/' : paths.root }, 'the agent runs')
+  await aborted(signal)
+  log.info({}, 'the agent ends; the data path stays')
+}
+
+const openKernel = (log: Log): NetlinkKernel =>
+  new NetlinkKernel({
+    clock: systemClock,
+    tables: [{ family: 'inet', name: MASQUERADE_TABLE }],
+    onError: (error) =>
+      log.error(errorFields(error), 'events of the kernel are not heard of any more; it is read regularly instead'),
+  })
+
+function aborted(signal: AbortSignal): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>()
+  if (signal.aborted) resolve()
+  else signal.addEventListener('abort', () => resolve(), { once: true })
+  return promise
+}

@@ -1,0 +1,60 @@
+import { Command, Option } from 'commander'
+
+import { agentOptions, type AgentFlags } from '#agent/options.ts'
+import { runAgent } from '#agent/run.ts'
+import { FlannelError } from '#flannel/errors.ts'
+import { usageError } from './fail.ts'
+import { say } from './language.ts'
+import type { MessageKey } from './messages/en.ts'
+import { version } from './version.ts'
+
+const flag = (flags: string, key: Extract<MessageKey, `agent.${string}`>, env?: string): Option => {
+  const option = new Option(flags, say(key))
+  return env === undefined ? option : option.env(env)
+}
+
+const collect = (value: string, before: readonly string[] | undefined): readonly string[] => [
+  ...(before ?? []),
+  ...value.split(',').filter((item) => item !== ''),
+]
+
+/** `heddle agent`: the node daemon, in the foreground. Every flag also as HEDDLE_… in the environment. */
+export function agentCommand(): Command {
+  return new Command('agent')
+    .description(say('agent.description'))
+    .addOption(flag('--node-name <name>', 'agent.nodeName', 'HEDDLE_NODE_NAME'))
+    .addOption(flag('--kubeconfig <file>', 'agent.kubeconfig', 'HEDDLE_KUBECONFIG'))
+    .addOption(flag('--kube-api-url <url>', 'agent.kubeApiUrl', 'HEDDLE_KUBE_API_URL'))
+    .addOption(flag('--net-config-path <file>', 'agent.netConfigPath', 'HEDDLE_NET_CONFIG_PATH'))
+    .addOption(flag('--net-config-map <namespace/name>', 'agent.netConfigMap', 'HEDDLE_NET_CONFIG_MAP'))
+    .addOption(flag('--iface <name-or-ip>', 'agent.iface', 'HEDDLE_IFACE').argParser(collect))
+    .addOption(flag('--iface-can-reach <ip>', 'agent.ifaceCanReach', 'HEDDLE_IFACE_CAN_REACH'))
+    .addOption(flag('--public-ip <ip>', 'agent.publicIp', 'HEDDLE_PUBLIC_IP'))
+    .addOption(flag('--public-ipv6 <ip>', 'agent.publicIpv6', 'HEDDLE_PUBLIC_IPV6'))
+    .addOption(flag('--no-ip-masq', 'agent.noIpMasq'))
+    .addOption(flag('--no-ip-masq-fully-random', 'agent.noFullyRandom'))
+    .addOption(flag('--no-set-node-network-unavailable', 'agent.noNetworkUnavailable'))
+    .addOption(flag('--kube-annotation-prefix <prefix>', 'agent.annotationPrefix', 'HEDDLE_KUBE_ANNOTATION_PREFIX'))
+    .addOption(flag('--subnet-file <file>', 'agent.subnetFile', 'HEDDLE_SUBNET_FILE'))
+    .addOption(flag('--root <directory>', 'agent.root', 'HEDDLE_ROOT'))
+    .addOption(flag('--socket <path>', 'agent.socket', 'HEDDLE_SOCKET'))
+    .addOption(flag('--cni-only', 'agent.cniOnly', 'HEDDLE_CNI_ONLY'))
+    .addOption(flag('--health-listen <address>', 'agent.healthListen', 'HEDDLE_HEALTH_LISTEN'))
+    .addOption(flag('--log-level <level>', 'agent.logLevel', 'HEDDLE_LOG_LEVEL'))
+    .action(run)
+}
+
+async function run(flags: AgentFlags): Promise<void> {
+  const stop = new AbortController()
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => stop.abort())
+  await runAgent(optionsOf(flags), version, stop.signal)
+}
+
+function optionsOf(flags: AgentFlags): ReturnType<typeof agentOptions> {
+  try {
+    return agentOptions(flags, process.env)
+  } catch (error) {
+    if (error instanceof FlannelError) throw usageError(error.message.slice(0, -error.remedy.length - 2), error.remedy)
+    throw error
+  }
+}
