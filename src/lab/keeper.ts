@@ -1,0 +1,90 @@
+/**
+ * The lab's one process of its own: the Kubernetes API, and the nodes' agents as its children.
+ *
+ * It ends on SIGTERM, its agents with it. Killed, it leaves agents and data path as they are.
+ */
+
+import { startApiServer, type ApiServer } from '#kube/server/server.ts'
+import { parseJson } from '#kube/body.ts'
+import type { KubeObject } from '#kube/resource.ts'
+import { flannelConfigMap, FLANNEL_CONFIGMAP, FLANNEL_NAMESPACE, flannelNamespace, nodeObject } from './objects.ts'
+import { netnsPath, type LabPaths } from './paths.ts'
+import type { LabPlan } from './plan.ts'
+import { MARK, processOf } from './process.ts'
+import { labEnvironment, type Program } from './program.ts'
+import { writeProcesses, type LabRecord } from './record.ts'
+import { Supervisor } from './supervisor.ts'
+
+export interface Keeper extends AsyncDisposable {
+  readonly api: ApiServer
+}
+
+export interface KeeperOptions {
+  readonly record: LabRecord
+  readonly plan: LabPlan
+  readonly paths: LabPaths
+  readonly program: Program
+  /** Listening sockets: of the machine's loopback, and of the fabric. */
+  readonly sockets: readonly number[]
+}
+
+export async function startKeeper({ record, plan, paths, program, sockets }: KeeperOptions): Promise<Keeper> {
+  const keeper = processOf(process.pid)
+  const write = (): void => writeProcesses(paths, { keeper, agents: supervisor.processes() })
+  const supervisor = new Supervisor(write)
+  write()
+  // First, so that agents start while the API does: their connections wait in the listening socket's queue.
+  for (const node of plan.nodes) {
+    const own = paths.node(node.name)
+    supervisor.start({
+      name: node.name,
+      file: program.file,
+      args: [...program.args, 'agent', ...agentArguments(node.name, paths)],
+      env: labEnvironment({ [MARK]: record.id }),
+      netns: netnsPath(node.namespace),
+      log: own.log,
+    })
+  }
+  try {
+    const api = await startApiServer({ listen: sockets.map((fd) => ({ fd })) })
+    // Before the first request can be read: nothing has been awaited since the sockets listen.
+    seed(api, plan)
+    return {
+      api,
+      async [Symbol.asyncDispose]() {
+        await supervisor[Symbol.asyncDispose]()
+        await api.close()
+      },
+    }
+  } catch (error) {
+    await supervisor[Symbol.asyncDispose]()
+    throw error
+  }
+}
+
+/** Flags of a node's agent: everything of it below the node's own directory. */
+export function agentArguments(node: string, paths: LabPaths): string[] {
+  const own = paths.node(node)
+  return [
+    ['--node-name', node],
+    ['--kubeconfig', paths.innerKubeconfig],
+    ['--net-config-map', `${FLANNEL_NAMESPACE}/${FLANNEL_CONFIGMAP}`],
+    ['--root', own.root],
+    ['--socket', own.cniSocket],
+    ['--health-listen', own.healthSocket],
+    ['--iface', 'eth0'],
+  ].flat()
+}
+
+function seed({ api }: ApiServer, plan: LabPlan): void {
+  const create = (plural: string, body: KubeObject): void => {
+    const type = api.registry.find('', 'v1', plural)
+    const { name = '', namespace } = body.metadata ?? {}
+    if (type === undefined) throw new Error(`the API server knows no ${plural}`)
+    api.create({ type, namespace, name }, parseJson(JSON.stringify(body)))
+  }
+  create('namespaces', flannelNamespace())
+  create('configmaps', flannelConfigMap(plan))
+  const now = new Date()
+  for (const node of plan.nodes) create('nodes', nodeObject(node, now))
+}

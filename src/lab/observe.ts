@@ -1,0 +1,60 @@
+/** What the kernel holds in the lab's namespaces now. */
+
+import { parseIpNet } from '#ip/prefix.ts'
+import { formatIp } from '#ip/address.ts'
+import type { IpText } from '#ip/text.ts'
+import { listAddrs } from '#netlink/addr.ts'
+import { findLink } from '#netlink/link.ts'
+import { NetlinkSocket } from '#netlink/socket.ts'
+import { isNamespaceFile } from '#sys/netns.ts'
+import type { LabView, NodeView, PodView } from './check/view.ts'
+import { netnsPath } from './paths.ts'
+import type { LabPlan, NodePlan, PodPlan } from './plan.ts'
+
+export interface Interface {
+  readonly ips: readonly IpText[]
+  readonly mtu: number
+}
+
+/** Global addresses and MTU of eth0 in a namespace; undefined while there is no such namespace or no eth0. */
+export function observeEth0(namespace: string): Interface | undefined {
+  const netns = netnsPath(namespace)
+  if (!isNamespaceFile(netns)) return undefined
+  using netlink = NetlinkSocket.open({ netns })
+  const link = findLink(netlink, 'eth0')
+  if (link === undefined) return undefined
+  const addrs = listAddrs(netlink, { index: link.index }).filter(({ scope }) => scope === 'global')
+  return { ips: addrs.map(({ address }) => formatIp(parseIpNet(address).ip)), mtu: link.mtu }
+}
+
+/** The lab as it is: a pod that has no eth0 yet is shown without addresses. */
+export function observeLab(plan: LabPlan): LabView {
+  return {
+    families: plan.spec.ipv6 ? [4, 6] : [4],
+    nodes: plan.nodes.map(viewNode),
+    outside: {
+      name: 'outside',
+      namespace: plan.outside.namespace,
+      ips: plan.outside.addresses.map(({ ip }) => ip),
+    },
+  }
+}
+
+const viewNode = (node: NodePlan): NodeView => ({
+  name: node.name,
+  namespace: node.namespace,
+  ips: node.underlay.map(({ ip }) => ip),
+  pods: node.pods.map(viewPod),
+})
+
+function viewPod(pod: PodPlan): PodView {
+  const eth0 = observeEth0(pod.namespace)
+  return {
+    name: pod.name,
+    namespace: pod.namespace,
+    node: pod.node,
+    ips: eth0?.ips ?? [],
+    mtu: eth0?.mtu ?? 0,
+    hostPort: pod.hostPort,
+  }
+}
