@@ -74,6 +74,8 @@ export class RulesetWatch implements Disposable {
   readonly #buffer = Buffer.allocUnsafeSlow(RECEIVE_SIZE)
   #touched = new Map<string, TouchedTable>()
   #disposed = false
+  /** Something was lost; it is told once the queue is empty. */
+  #lost = false
 
   constructor(listener: (event: RulesetEvent) => void, options: WatchOptions = {}) {
     this.#listener = listener
@@ -115,19 +117,33 @@ export class RulesetWatch implements Disposable {
   #read(status: number): void {
     if (status < 0) {
       nativeSys().getsockopt(this.#socket.fd, SOL.SOCKET, SO.ERROR, new Uint8Array(4))
-      this.#overrun()
+      this.#lost = true
     }
     for (let i = 0; i < MAX_DATAGRAMS && !this.#disposed; i++) {
       const length = nativeSys().recv(this.#socket.fd, this.#buffer, MSG.DONTWAIT | MSG.TRUNC)
-      if (length === -ERRNO.EAGAIN) break
+      if (length === -ERRNO.EAGAIN) {
+        this.#drained()
+        break
+      }
       if (length === -ERRNO.EINTR) continue
       // ENOBUFS: the kernel had to drop some. Longer than the buffer: we had to.
-      if (length < 0 || length > this.#buffer.length) this.#overrun()
-      else this.#parse(length)
-      if (length < 0 && length !== -ERRNO.ENOBUFS) throw new SysError(-length, 'recv', 'nftables notifications')
+      if (length === -ERRNO.ENOBUFS || length > this.#buffer.length) this.#lost = true
+      else if (length < 0) throw new SysError(-length, 'recv', 'nftables notifications')
+      else if (!this.#lost) this.#parse(length)
     }
     // libuv stops a watcher that saw an error condition; starting a running one changes nothing.
     if (!this.#disposed) this.#poll.start()
+  }
+
+  /**
+   * After an overrun the kernel drops everything until the queue is empty. So only now is reading again sure to see what will not be notified: told
+   * earlier, the owner might read too soon and never learn of a change dropped after that.
+   */
+  #drained(): void {
+    if (!this.#lost) return
+    this.#lost = false
+    this.#touched = new Map()
+    this.#listener({ kind: 'overrun' })
   }
 
   #parse(length: number): void {
@@ -143,11 +159,11 @@ export class RulesetWatch implements Disposable {
           const name = named.read(payload).table
           if (table !== undefined && name !== undefined) this.#touch(table, name, header.type & 0xff)
         }
-        return this.#disposed
+        return this.#disposed || this.#lost
       })
     } catch (error) {
       if (!(error instanceof CodecError)) throw error
-      this.#overrun()
+      this.#lost = true
     }
   }
 
@@ -155,7 +171,7 @@ export class RulesetWatch implements Disposable {
     const structure = type !== NFT_MSG.newElement && type !== NFT_MSG.delElement
     const key = `${family} ${name}`
     const known = this.#touched.get(key)
-    if (known === undefined && this.#touched.size >= MAX_TABLES) this.#overrun()
+    if (known === undefined && this.#touched.size >= MAX_TABLES) this.#lost = true
     else if (known === undefined || (structure && !known.structure)) this.#touched.set(key, { family, name, structure })
   }
 
@@ -164,12 +180,6 @@ export class RulesetWatch implements Disposable {
     const tables = [...this.#touched.values()]
     this.#touched = new Map()
     this.#listener({ kind: 'change', generation, tables, own: this.#own.has(port), process })
-  }
-
-  /** What was gathered so far may be half of a transaction. */
-  #overrun(): void {
-    this.#touched = new Map()
-    this.#listener({ kind: 'overrun' })
   }
 }
 
