@@ -18,7 +18,8 @@ export interface Origin {
 export interface VxlanData {
   readonly type: 'vxlan'
   readonly vni: number
-  readonly local: IpText
+  /** Source address of the outer packets. Always there in what is wanted. */
+  readonly local?: IpText
   /** The underlay device. */
   readonly dev: string
   readonly port: number
@@ -178,6 +179,9 @@ export const MAIN_TABLE = 254
 
 /** Marks routes, neighbours and rules as Heddle's ('H'; unused in iproute2's rt_protos). */
 export const HEDDLE_PROTOCOL = 0x48
+
+/** Marks links as the agent's own (IFLA_IFALIAS). Links of CNI plugins bear other aliases. */
+export const LINK_ALIAS = 'heddle agent'
 
 /** The same entry with every default that the kernel would fill in, so that wanted and observed entries compare field by field. */
 export function normal(entry: Entry): Entry {

@@ -31,6 +31,10 @@ export class FakeKernel implements Kernel {
     return NodeState.of(this.state.entries())
   }
 
+  look(wanted: Entry): Entry | undefined {
+    return wanted.kind === 'link' ? this.state.get(keyOf(wanted)) : undefined
+  }
+
   apply(operations: readonly Operation[]): Promise<readonly Failure[]> {
     const failures: Failure[] = []
     for (const operation of operations) {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { CidrText, IpText, MacText } from '#ip/text.ts'
-import { FakeClock } from '#sys/clock.ts'
+import { FakeClock } from '#sys/fake-clock.ts'
 import type { Operation } from './diff.ts'
 import { keyOf, type Desired, type Entry } from './entry.ts'
 import { FakeKernel } from './fake-kernel.ts'
@@ -125,7 +125,7 @@ test('leftovers of a former life stay until it is known who is wanted', async ()
   await withReconciler(kernel, async (reconciler, clock) => {
     reconciler.set('device', wants([device]))
     await reconciler.sync()
-    clock.advance(120_000)
+    await clock.advance(120_000)
     await settle(reconciler)
     assert.equal(kernel.state.size, 7)
     reconciler.set('peer/2', wants(peer(2)))
@@ -147,13 +147,13 @@ test('what fails is tried again, ever more slowly, and works once it can', async
   assert.equal((await reconciler.sync()).failures.length, 1)
   assert.equal(reconciler.failing, 1)
   for (let second = 0; second < 60; second++) {
-    clock.advance(1000)
+    await clock.advance(1000)
     await settle(reconciler)
   }
   // 250 ms, doubling: about eight attempts in a minute, with jitter and the readings of everything every 30 s.
   assert.ok(attempts.length >= 6 && attempts.length <= 13, `${attempts.length} attempts`)
   kernel.refusals.clear()
-  clock.advance(60_000)
+  await clock.advance(60_000)
   await settle(reconciler)
   assert.ok(kernel.state.get(keyOf(neigh!)))
   assert.equal(reconciler.failing, 0)
@@ -179,7 +179,7 @@ test('silent loss is found by the regular reading', async () => {
     reconciler.set('device', wants([device]))
     await reconciler.sync()
     kernel.state.deleteDevice('flannel.1')
-    clock.advance(30_000)
+    await clock.advance(30_000)
     await settle(reconciler)
     assert.ok(kernel.state.get('link flannel.1'))
     assert.equal(repairs.length, 1)
@@ -204,7 +204,7 @@ test('an outsider who fights over an entry does not make it spin', async () => {
   await settle(reconciler)
   assert.ok(rounds <= 8, `${rounds} rounds without waiting`)
   for (let i = 0; i < 100; i++) {
-    clock.advance(500)
+    await clock.advance(500)
     await settle(reconciler)
   }
   assert.equal(rounds, 100, 'it went on at a bounded pace until the other gave up')

@@ -5,6 +5,8 @@
  * on either side marks keys, and only marked keys are compared. Source: the calculation of "Idea" in docs/architecture.md.
  */
 
+import { familyOf } from '#ip/prefix.ts'
+import type { IpText } from '#ip/text.ts'
 import type { Clock } from '#sys/clock.ts'
 import { Contributions, type Claim, type Conflict } from './contributions.ts'
 import { diff, type Operation } from './diff.ts'
@@ -49,6 +51,7 @@ export class Reconciler implements AsyncDisposable {
   /** Repairs by key in the window that began at `#windowStart`. */
   readonly #repairs = new Map<Key, number>()
   #windowStart = 0
+  #observed = false
   #leftoversMayGo = false
   /** Something happened while a run was ending. */
   #stirred = false
@@ -68,14 +71,13 @@ export class Reconciler implements AsyncDisposable {
     })
   }
 
-  /** Reads what is there and follows it from then on. Nothing is changed until something is wanted. */
+  /** Follows what happens from now on, and reads what is there with the first round. Nothing is changed until something is wanted. */
   static open(options: ReconcilerOptions): Reconciler {
     const reconciler = new Reconciler(options)
     options.kernel.watch(
       () => reconciler.#wake(),
       (key) => reconciler.#contributions.wanted.get(key) !== undefined,
     )
-    reconciler.#seen = options.kernel.observe(reconciler.#contributions.wanted)
     return reconciler
   }
 
@@ -181,19 +183,28 @@ export class Reconciler implements AsyncDisposable {
   async #rounds(): Promise<SyncReport> {
     const operations: Operation[] = []
     const failures: Failure[] = []
+    if (!this.#observed) this.#observe('own')
     while (!this.#closed) {
       this.#drain()
       const { due, causes } = this.#take()
       if (due.length === 0) break
       const started = this.#options.clock.now()
       const failed = await this.#apply(due)
-      this.#drain()
       this.#settle(due, failed, causes)
+      this.#drain()
       operations.push(...due)
       failures.push(...failed)
       this.#options.onSync?.({ operations: due, failures: failed }, this.#options.clock.now() - started)
     }
     return { operations, failures }
+  }
+
+  /** What was not wanted when everything was read is looked up now, where writing it blindly would fail or disturb. */
+  #look(key: Key): void {
+    const want = this.wanted.get(key)
+    if (want === undefined || this.#seen.get(key) !== undefined) return
+    const have = this.#kernel.look(want)
+    if (have !== undefined) this.#seen.put(have)
   }
 
   async #apply(due: readonly Operation[]): Promise<readonly Failure[]> {
@@ -215,10 +226,11 @@ export class Reconciler implements AsyncDisposable {
   #take(): { due: Operation[]; causes: ReadonlyMap<Key, 'own' | 'foreign'> } {
     const causes = new Map(this.#dirty)
     this.#dirty.clear()
+    for (const key of causes.keys()) this.#look(key)
     return { due: diff(this.wanted, this.#seen, causes.keys()), causes }
   }
 
-  /** Brings the mirror in line where the kernel sends no events, schedules what failed, and reports repairs. */
+  /** Brings the mirror in line, schedules what failed, and reports repairs. */
   #settle(due: readonly Operation[], failed: readonly Failure[], causes: ReadonlyMap<Key, 'own' | 'foreign'>): void {
     const broken = new Set(failed.map((failure) => failure.operation))
     for (const operation of due) {
@@ -243,10 +255,11 @@ export class Reconciler implements AsyncDisposable {
     this.#options.onRepair?.(operation)
   }
 
+  /** What was done is there, until an event tells otherwise. */
   #assume({ do: verb, entry }: Operation): void {
-    if (entry.kind !== 'sysctl' && entry.kind !== 'nft') return
-    if (verb === 'remove') this.#seen.delete(keyOf(entry))
-    else this.#seen.put(entry)
+    if (verb !== 'remove') this.#seen.put(entry)
+    else if (entry.kind === 'link') this.#seen.deleteDevice(entry.name)
+    else this.#seen.delete(keyOf(entry))
   }
 
   #drain(): void {
@@ -263,14 +276,16 @@ export class Reconciler implements AsyncDisposable {
       case 'gone':
         if (this.#seen.delete(change.key) !== undefined) this.#note(change.key)
         break
+      case 'value': {
+        const entry = this.#seen.get(change.key) ?? this.wanted.get(change.key)
+        if (entry?.kind === 'sysctl') this.#note(this.#seen.put({ ...entry, value: change.value }))
+        break
+      }
       case 'device-gone':
         for (const key of this.#seen.deleteDevice(change.name)) this.#note(key)
         break
-      case 'device-down':
-        for (const key of this.#seen.onDevice(change.name)) {
-          if (this.#seen.get(key)?.kind === 'route') this.#seen.delete(key)
-          this.#note(key)
-        }
+      case 'routes-gone':
+        this.#followRoutes(change.dev, change.ip)
         break
       case 'device-up':
         for (const key of this.wanted.onDevice(change.name)) this.#note(key)
@@ -280,9 +295,20 @@ export class Reconciler implements AsyncDisposable {
     }
   }
 
+  #followRoutes(dev: string, ip: IpText | undefined): void {
+    const keys = ip === undefined ? this.#seen.onDevice(dev) : [...this.#seen.keys()]
+    for (const key of keys) {
+      const entry = this.#seen.get(key)
+      if (entry?.kind !== 'route' || familyOf(entry.dst) !== 4 || (ip !== undefined && entry.src !== ip)) continue
+      this.#seen.delete(key)
+      this.#note(key)
+    }
+  }
+
   #observe(cause: 'own' | 'foreign'): void {
     const before = this.#seen
     this.#seen = this.#kernel.observe(this.wanted)
+    this.#observed = true
     for (const key of new Set([...before.keys(), ...this.#seen.keys(), ...this.wanted.keys()])) this.#note(key, cause)
   }
 
