@@ -93,6 +93,14 @@ export function attributes<const T extends Table>(name: string, table: T): Attri
   }
 }
 
+/**
+ * Writes one attribute by its declaration, if there is a value: `put(w, table.oif, 3)`. The way for messages that are
+ * written by the thousand; it needs no object of values and no look-up by name.
+ */
+export function put<T>(writer: Writer, attribute: Attribute<T>, value: T | undefined): void {
+  if (value !== undefined) writeOne(writer, attribute.type | attribute.flags, attribute.codec, value)
+}
+
 function writeNamed(writer: Writer, place: string, table: Table, key: string, given: unknown): void {
   if (key === 'unknown') {
     for (const raw of given as readonly RawAttribute[]) writeAttribute(writer, raw.type, (w) => w.append(raw.bytes))
@@ -108,7 +116,7 @@ function writeNamed(writer: Writer, place: string, table: Table, key: string, gi
   }
 }
 
-function writeOne(writer: Writer, type: number, codec: Codec<unknown>, value: unknown): void {
+function writeOne<T>(writer: Writer, type: number, codec: Codec<T>, value: T): void {
   const start = writer.reserve(HEADER)
   codec.write(writer, value)
   close(writer, start, type)

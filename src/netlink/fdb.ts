@@ -5,7 +5,8 @@ import type { IpText, MacText } from '#ip/text.ts'
 import { AF } from '#sys/constants.ts'
 import { RTM } from './constants.ts'
 import type { Message } from './message.ts'
-import { ndmsg, neighAttributes, neighStates, NEW_FLAGS, NTF, type NeighState } from './neigh.ts'
+import { put } from '#codec/attributes.ts'
+import { NDA, ndmsg, neighAttributes, neighStates, NEW_FLAGS, NTF, writeNdmsg, type NeighState } from './neigh.ts'
 import type { NetlinkSocket } from './socket.ts'
 
 /** A forwarding entry. Its identity: link, MAC, VLAN (and with `append`, destination). */
@@ -47,26 +48,19 @@ export function fdbMessage(verb: 'add' | 'replace' | 'append' | 'delete', fdb: F
     type: verb === 'delete' ? RTM.DELNEIGH : RTM.NEWNEIGH,
     flags: NEW_FLAGS[verb],
     write(w) {
-      ndmsg.write(w, {
-        family: AF.BRIDGE,
-        index: fdb.index,
-        state: neighStates.valueOf(fdb.state ?? 'permanent'),
-        flags:
-          (fdb.of === 'master' ? NTF.MASTER : NTF.SELF) |
-          (fdb.externallyLearned === true ? NTF.EXT_LEARNED : 0) |
-          (fdb.sticky === true ? NTF.STICKY : 0),
-        type: 0,
-      })
-      neighAttributes.write(w, {
-        mac: fdb.mac,
-        dst: fdb.dst,
-        vlan: fdb.vlan,
-        port: fdb.port,
-        vni: fdb.vni,
-        sourceVni: fdb.sourceVni,
-        via: fdb.via,
-        nexthopId: fdb.nexthopId,
-      })
+      const flags =
+        (fdb.of === 'master' ? NTF.MASTER : NTF.SELF) |
+        (fdb.externallyLearned === true ? NTF.EXT_LEARNED : 0) |
+        (fdb.sticky === true ? NTF.STICKY : 0)
+      writeNdmsg(w, AF.BRIDGE, fdb.index, fdb.state ?? 'permanent', flags)
+      put(w, NDA.mac, fdb.mac)
+      put(w, NDA.dst, fdb.dst)
+      put(w, NDA.vlan, fdb.vlan)
+      put(w, NDA.port, fdb.port)
+      put(w, NDA.vni, fdb.vni)
+      put(w, NDA.sourceVni, fdb.sourceVni)
+      put(w, NDA.via, fdb.via)
+      put(w, NDA.nexthopId, fdb.nexthopId)
     },
   }
 }

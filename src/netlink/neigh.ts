@@ -1,8 +1,8 @@
 /** Neighbours: which link-layer address an IP address has on a link (ARP, NDP). */
 
 import { ipAddress } from '#codec/address.ts'
-import { attr, attributes } from '#codec/attributes.ts'
-import type { Reader } from '#codec/buffer.ts'
+import { attr, attributes, put } from '#codec/attributes.ts'
+import { CodecError, LITTLE, type Reader, type Writer } from '#codec/buffer.ts'
 import { be16, i32, pad, u16, u32, u8 } from '#codec/codec.ts'
 import { struct } from '#codec/struct.ts'
 import { familyOf } from '#ip/prefix.ts'
@@ -33,6 +33,9 @@ export const neighAttributes = attributes('neighbour', {
   nexthopId: attr(13, u32),
   extendedFlags: attr(15, u32),
 })
+
+export const NDA = neighAttributes.table
+const NDMSG_LENGTH = 12
 
 /** NUD_*. */
 export const neighStates = names({
@@ -100,24 +103,29 @@ export function neighMessage(verb: 'add' | 'replace' | 'delete', neigh: Neigh): 
     type: verb === 'delete' ? RTM.DELNEIGH : RTM.NEWNEIGH,
     flags: NEW_FLAGS[verb],
     write(w) {
-      ndmsg.write(w, {
-        family: familyOf(neigh.ip) === 4 ? AF.INET : AF.INET6,
-        index: neigh.index,
-        state: neighStates.valueOf(neigh.state ?? (neigh.managed === true ? 'none' : 'permanent')),
-        flags:
-          (neigh.proxy === true ? NTF.PROXY : 0) |
-          (neigh.router === true ? NTF.ROUTER : 0) |
-          (neigh.externallyLearned === true ? NTF.EXT_LEARNED : 0),
-        type: 0,
-      })
-      neighAttributes.write(w, {
-        dst: neigh.ip,
-        mac: neigh.mac,
-        protocol: neigh.protocol,
-        extendedFlags: neigh.managed === true ? EXT_MANAGED : undefined,
-      })
+      const flags =
+        (neigh.proxy === true ? NTF.PROXY : 0) |
+        (neigh.router === true ? NTF.ROUTER : 0) |
+        (neigh.externallyLearned === true ? NTF.EXT_LEARNED : 0)
+      const state = neigh.state ?? (neigh.managed === true ? 'none' : 'permanent')
+      writeNdmsg(w, familyOf(neigh.ip) === 4 ? AF.INET : AF.INET6, neigh.index, state, flags)
+      put(w, NDA.dst, neigh.ip)
+      put(w, NDA.mac, neigh.mac)
+      put(w, NDA.protocol, neigh.protocol)
+      if (neigh.managed === true) put(w, NDA.extendedFlags, EXT_MANAGED)
     },
   }
+}
+
+/** struct ndmsg by hand: neighbours and forwarding entries are written by the thousand. */
+export function writeNdmsg(w: Writer, family: number, index: number, state: NeighState, flags: number): void {
+  const at = w.reserve(NDMSG_LENGTH)
+  if (!Number.isInteger(index) || index < 0 || index > 0x7fff_ffff)
+    throw new CodecError('bad-value', `${index} is no interface index`)
+  w.bytes[at] = family
+  w.view.setInt32(at + 4, index, LITTLE)
+  w.view.setUint16(at + 8, neighStates.valueOf(state), LITTLE)
+  w.bytes[at + 10] = flags
 }
 
 /** Reads RTM_NEWNEIGH or RTM_DELNEIGH of the families IPv4 and IPv6; undefined for forwarding entries and others. */

@@ -1,11 +1,11 @@
 /** RTM_*ROUTE messages as bytes and as routes. */
 
 import { ipAddress } from '#codec/address.ts'
-import { attr, attributes, nest, type AttributesValue } from '#codec/attributes.ts'
+import { attr, attributes, nest, put, type AttributesValue } from '#codec/attributes.ts'
 import { CodecError, LITTLE, type Reader, type Writer } from '#codec/buffer.ts'
 import { array, bytes, i32, rest, u16, u32, u8, type Codec } from '#codec/codec.ts'
 import { struct } from '#codec/struct.ts'
-import { formatIp } from '#ip/address.ts'
+import { writeIp } from '#ip/address.ts'
 import { familyOf, parseCidr } from '#ip/prefix.ts'
 import type { CidrText, Family, IpText } from '#ip/text.ts'
 import { AF } from '#sys/constants.ts'
@@ -146,8 +146,9 @@ export const routeAttributes = attributes('route', {
   nexthopId: attr(30, u32),
 })
 
+const RTA = routeAttributes.table
+const RTMSG_LENGTH = 12
 const MULTIPATH = { 4: array(nextHopOf(4)), 6: array(nextHopOf(6)) } as const
-const RTA_MULTIPATH = 9
 
 /** A route. Its identity in the kernel: destination, table, tos, priority. */
 export interface Route {
@@ -206,37 +207,45 @@ export function writeRoute(w: Writer, route: Route, deletion: boolean): void {
   const table = route.table ?? RT_TABLE.MAIN
   const type = route.type ?? (deletion ? 'unspec' : 'unicast')
   const nowhere = deletion && family === 4
-  rtmsg.write(w, {
-    family: family === 4 ? AF.INET : AF.INET6,
-    dstLength: cidr.length,
-    srcLength: 0,
-    tos: route.tos ?? 0,
-    table: table < 256 ? table : RT_TABLE.UNSPEC,
-    protocol: route.protocol ?? (deletion ? RTPROT.UNSPEC : RTPROT.BOOT),
-    scope: scopes.valueOf(route.scope ?? (nowhere ? 'nowhere' : defaultScope(route))),
-    type: routeTypes.valueOf(type),
-    flags: route.onlink === true ? ROUTE_FLAG.ONLINK : 0,
-  })
-  const gateway = gatewayAttributes(route.gateway, family)
-  routeAttributes.write(w, {
-    dst: cidr.length === 0 ? undefined : formatIp(cidr.ip),
-    gateway: gateway.gateway,
-    via: gateway.via,
-    oif: route.oif,
-    priority: route.priority,
-    prefSrc: route.prefSrc,
-    table: table < 256 ? undefined : table,
-    metrics: route.metrics,
-    nexthopId: route.nexthopId,
-  })
+  // struct rtmsg by hand, like everything that is written by the thousand.
+  const at = w.reserve(RTMSG_LENGTH)
+  w.bytes[at] = family === 4 ? AF.INET : AF.INET6
+  w.bytes[at + 1] = cidr.length
+  w.bytes[at + 3] = byte('tos', route.tos ?? 0)
+  w.bytes[at + 4] = table < 256 ? table : RT_TABLE.UNSPEC
+  w.bytes[at + 5] = byte('protocol', route.protocol ?? (deletion ? RTPROT.UNSPEC : RTPROT.BOOT))
+  w.bytes[at + 6] = byte('scope', scopes.valueOf(route.scope ?? (nowhere ? 'nowhere' : defaultScope(route))))
+  w.bytes[at + 7] = byte('type', routeTypes.valueOf(type))
+  w.view.setUint32(at + 8, route.onlink === true ? ROUTE_FLAG.ONLINK : 0, LITTLE)
+
+  if (cidr.length > 0) {
+    const size = family === 4 ? 4 : 16
+    const dst = w.reserve(4 + size)
+    w.view.setUint16(dst, 4 + size, LITTLE)
+    w.view.setUint16(dst + 2, RTA.dst.type, LITTLE)
+    writeIp(cidr.ip, w.view, dst + 4)
+  }
+  if (route.gateway !== undefined) put(w, familyOf(route.gateway) === family ? RTA.gateway : RTA.via, route.gateway)
+  put(w, RTA.oif, route.oif)
+  put(w, RTA.priority, route.priority)
+  put(w, RTA.prefSrc, route.prefSrc)
+  if (table > 255) put(w, RTA.table, table)
+  put(w, RTA.metrics, route.metrics)
+  put(w, RTA.nexthopId, route.nexthopId)
   if (route.nexthops !== undefined) writeMultipath(w, family, route.nexthops)
+}
+
+function byte(field: string, value: number): number {
+  if (!Number.isInteger(value) || value < 0 || value > 255)
+    throw new CodecError('bad-value', `${value} is no ${field} of a route`)
+  return value
 }
 
 function writeMultipath(w: Writer, family: Family, hops: readonly NextHop[]): void {
   const start = w.reserve(4)
   MULTIPATH[family].write(w, hops)
   w.view.setUint16(start, w.length - start, LITTLE)
-  w.view.setUint16(start + 2, RTA_MULTIPATH, LITTLE)
+  w.view.setUint16(start + 2, RTA.multipath.type, LITTLE)
 }
 
 /** Reads RTM_NEWROUTE or RTM_DELROUTE. Undefined for families other than IPv4 and IPv6. */
