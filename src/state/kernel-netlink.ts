@@ -18,6 +18,7 @@ import type { TableRef } from '#nft/table.ts'
 import { openNft } from '#nft/transaction.ts'
 import { RulesetWatch, type RulesetEvent } from '#nft/watch.ts'
 import type { Clock } from '#sys/clock.ts'
+import { hasCode } from '#sys/errno.ts'
 import { inNetns, type Netns } from '#sys/netns.ts'
 import { readSysctl } from '#sys/sysctl.ts'
 import { Applier } from './apply.ts'
@@ -75,11 +76,13 @@ export class NetlinkKernel implements Kernel {
     this.#monitor = new NetlinkMonitor({
       ...where,
       groups: ['link', 'addr', 'route', 'rule', 'neigh'],
-      onEvent: (event) => this.#onEvent(event),
+      onEvent: (event) => this.#guard(() => this.#onEvent(event)),
       onError: (error) => this.#options.onError?.(error),
     }).unref()
     this.#stack.use(this.#monitor)
-    this.#stack.use(new RulesetWatch((event) => this.#onRuleset(event), { ...where, own: [this.#nft] }).unref())
+    this.#stack.use(
+      new RulesetWatch((event) => this.#guard(() => this.#onRuleset(event)), { ...where, own: [this.#nft] }).unref(),
+    )
     this.#stack.use(this.#options.clock.interval(SYSCTL_MS, () => this.#checkSysctls()))
     for (const link of listLinks(this.#route)) this.#devices.put(link)
   }
@@ -229,9 +232,17 @@ export class NetlinkKernel implements Kernel {
     const entry = addressEntry(addr, this.#devices)
     this.#onObject(entry, change, addr.scope !== 'link' && this.#ownDevice(addr.index))
     if (entry === undefined || change === 'new' || familyOf(entry.address) !== 4) return
-    const last = listAddrs(this.#route, { index: addr.index, family: 4 }).length === 0
-    if (last) this.#tell({ what: 'routes-gone', dev: entry.dev })
+    if (this.#hasNoAddress(addr.index)) this.#tell({ what: 'routes-gone', dev: entry.dev })
     this.#tell({ what: 'routes-gone', dev: entry.dev, ip: formatIp(parseIpNet(entry.address).ip) })
+  }
+
+  #hasNoAddress(index: number): boolean {
+    try {
+      return listAddrs(this.#route, { index, family: 4 }).length === 0
+    } catch (error) {
+      if (hasCode(error, 'ENODEV')) return true
+      throw error
+    }
   }
 
   #onLink(link: Link): void {
@@ -285,6 +296,17 @@ export class NetlinkKernel implements Kernel {
 
   #inside<T>(fn: () => T): T {
     return this.#options.netns === undefined ? fn() : inNetns(this.#options.netns, fn)
+  }
+
+  /** An event that could not be followed is one that was lost. */
+  #guard(follow: () => void): void {
+    try {
+      follow()
+    } catch (error) {
+      this.#options.onError?.(error instanceof Error ? error : new Error(String(error)))
+      this.#changes = 'overrun'
+      this.#changed()
+    }
   }
 
   #tell(change: Change): void {
