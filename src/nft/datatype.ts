@@ -4,7 +4,7 @@
  * The kernel compares bytes; the numbers only tell `nft list` how to print them, so they must be the ones nft uses. Source: nftables include/datatype.h.
  */
 
-import { LITTLE, type Writer } from '#codec/buffer.ts'
+import { LITTLE, Reader, type Writer } from '#codec/buffer.ts'
 import { type Ip, formatIp, ipFromBytes, parseIp, writeIp } from '#ip/address.ts'
 import { macFromBytes, macToBytes, parseMac } from '#ip/mac.ts'
 import { NftError } from './error.ts'
@@ -92,10 +92,12 @@ const byName: { readonly [Name in DataTypeName]: DataType } = {
     read: (from, at) => {
       const field = bytesOf(from, at, 16)
       const end = field.indexOf(0)
-      return new TextDecoder().decode(end === -1 ? field : field.subarray(0, end))
+      return utf8.decode(end === -1 ? field : field.subarray(0, end))
     },
   },
 }
+
+const utf8 = new TextDecoder()
 
 const bytesOf = (view: DataView, at: number, length: number): Uint8Array =>
   new Uint8Array(view.buffer, view.byteOffset + at, length)
@@ -119,14 +121,33 @@ export function typesOfId(id: number): readonly DataTypeName[] | undefined {
   return types
 }
 
-/** Length in bytes: a single value is as long as its type, each part of a concatenation is padded to four bytes. */
-export function keyLength(types: readonly DataTypeName[]): number {
-  const [only] = types
-  if (types.length === 1 && only !== undefined) return byName[only].length
-  return types.reduce((sum, name) => sum + padded(byName[name].length), 0)
+interface Layout {
+  /** Length of the whole key in bytes. */
+  readonly length: number
+  readonly fields: readonly { readonly type: DataType; readonly at: number }[]
+}
+
+const layouts = new WeakMap<readonly DataTypeName[], Layout>()
+
+/** A single value is as long as its type, each part of a concatenation is padded to four bytes. */
+function layoutOf(types: readonly DataTypeName[]): Layout {
+  const known = layouts.get(types)
+  if (known !== undefined) return known
+  let length = 0
+  const fields = types.map((name) => {
+    const field = { type: byName[name], at: length }
+    length += types.length === 1 ? field.type.length : padded(field.type.length)
+    return field
+  })
+  const layout = { length, fields }
+  layouts.set(types, layout)
+  return layout
 }
 
 const padded = (length: number): number => (length + 3) & ~3
+
+/** Length of a key in bytes. */
+export const keyLength = (types: readonly DataTypeName[]): number => layoutOf(types).length
 
 /** Appends the parts; padding is zero. Throws `bad-value`, or `IpError` for what is no address. */
 export function writeKey(writer: Writer, types: readonly DataTypeName[], parts: readonly Part[]): void {
@@ -135,30 +156,26 @@ export function writeKey(writer: Writer, types: readonly DataTypeName[], parts: 
       'bad-value',
       `${parts.length} values (${parts.join(', ')}) where the set declares ${types.length}: ${types.join(' . ')}`,
     )
-  let at = writer.reserve(keyLength(types))
-  for (let i = 0; i < types.length; i++) {
-    const name = types[i]
+  const { length, fields } = layoutOf(types)
+  const start = writer.reserve(length)
+  for (let i = 0; i < fields.length; i++) {
+    const field = fields[i]
     const part = parts[i]
-    if (name === undefined || part === undefined) continue
-    const type = byName[name]
-    type.write(part, writer.view, at)
-    at += padded(type.length)
+    if (field !== undefined && part !== undefined) field.type.write(part, writer.view, start + field.at)
   }
 }
 
-/** Reads what `writeKey` wrote. Throws `malformed` when there are too few bytes. */
-export function readKey(types: readonly DataTypeName[], bytes: Uint8Array): Part[] {
-  if (bytes.length < keyLength(types))
-    throw new NftError('malformed', `${bytes.length} bytes where ${types.join(' . ')} has ${keyLength(types)}`)
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-  let offset = 0
-  return types.map((name) => {
-    const type = byName[name]
-    const value = type.read(view, offset)
-    offset += padded(type.length)
-    return value
-  })
+/** Reads what `writeKey` wrote: the rest of the reader. Throws `malformed` when there are too few bytes. */
+export function readKeyFrom(types: readonly DataTypeName[], reader: Reader): Part[] {
+  const { length, fields } = layoutOf(types)
+  if (reader.left < length)
+    throw new NftError('malformed', `${reader.left} bytes where ${types.join(' . ')} has ${length}`)
+  const start = reader.take(length)
+  return fields.map(({ type, at }) => type.read(reader.view, start + at))
 }
+
+export const readKey = (types: readonly DataTypeName[], bytes: Uint8Array): Part[] =>
+  readKeyFrom(types, new Reader(bytes))
 
 function text(type: DataTypeName, value: Part): string {
   if (typeof value !== 'string') throw badValue(type, value, 'it is a number')

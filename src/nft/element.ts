@@ -2,7 +2,7 @@
 
 import { forEachAttribute, NLA_F_NESTED, writeAttribute } from '#codec/attributes.ts'
 import { type Reader, type Writer } from '#codec/buffer.ts'
-import { type Part, readKey, typeId, writeKey } from './datatype.ts'
+import { type Part, readKeyFrom, typeId, writeKey } from './datatype.ts'
 import { NftError } from './error.ts'
 import { following, parseInterval } from './interval.ts'
 import type { SetDeclaration } from './table.ts'
@@ -185,7 +185,7 @@ export function readElement(reader: Reader, set: ElementTypes): RawElement {
 function readValue(reader: Reader, types: SetDeclaration['key']): Part[] | undefined {
   let parts: Part[] | undefined
   forEachAttribute(reader, (type, payload) => {
-    if (type === DATA.value) parts = readKey(types, payload.copy(payload.left))
+    if (type === DATA.value) parts = readKeyFrom(types, payload)
   })
   return parts
 }

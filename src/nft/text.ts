@@ -79,10 +79,17 @@ export function sameDeclaration(set: SetDeclaration, seen: ExistingSet): boolean
     set.key.join() === seen.key.join() &&
     String(set.data) === String(seen.data) &&
     flagsOf(set).join() === flagsOf(seen).join() &&
-    (set.size ?? 0) === (seen.size ?? 0) &&
+    sameSize(set, seen) &&
     (set.timeout ?? 0) === (seen.timeout ?? 0)
   )
 }
+
+/** Where a rule updates a set that declares no size, nft declares one. Source: nftables src/evaluate.c, stmt_evaluate_set. */
+const sameSize = (set: SetDeclaration, seen: ExistingSet): boolean =>
+  (set.size ?? 0) === (seen.size ?? 0) ||
+  (set.size === undefined && seen.size === NFT_DYNAMIC_SIZE && set.flags?.includes('dynamic') === true)
+
+const NFT_DYNAMIC_SIZE = 65_535
 
 /** A policy may change in place; type, hook, priority and device may not. */
 const sameBase = (chain: Chain, seen: ExistingChain): boolean => placeOf(chain.base) === placeOf(seen.base)

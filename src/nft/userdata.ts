@@ -25,6 +25,8 @@ export function encodeComment(on: Commented, comment: string): Uint8Array {
   return bytes
 }
 
+const utf8 = new TextDecoder()
+
 /** The comment in user data; undefined when there is none or the bytes are no such list. */
 export function decodeComment(on: Commented, bytes: Uint8Array | undefined): string | undefined {
   if (bytes === undefined) return undefined
@@ -34,7 +36,7 @@ export function decodeComment(on: Commented, bytes: Uint8Array | undefined): str
     if (value.length < length) return undefined
     if (type === commentType[on]) {
       const nul = value.indexOf(0)
-      return new TextDecoder().decode(nul === -1 ? value : value.subarray(0, nul))
+      return utf8.decode(nul === -1 ? value : value.subarray(0, nul))
     }
     at += 2 + length
   }
