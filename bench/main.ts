@@ -5,11 +5,13 @@ import { attach } from './attach.ts'
 import { removeLeftovers } from './bed/bed.ts'
 import type { Benchmark } from './benchmark.ts'
 import { burst } from './burst.ts'
+import { join } from './join.ts'
 import { machine, machineText } from './machine.ts'
 import { met, type Measurement } from './measurement.ts'
+import { peers } from './peers.ts'
 import { measurementTable } from './table.ts'
 
-const BENCHMARKS: readonly Benchmark[] = [attach, burst]
+const BENCHMARKS: readonly Benchmark[] = [attach, burst, peers, join]
 
 function count(text: string): number {
   const value = Number(text)

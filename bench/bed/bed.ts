@@ -14,7 +14,7 @@ export interface Namespace {
   readonly name: string
   readonly path: string
   /** Runs a program there. */
-  run(file: string, ...args: readonly string[]): Promise<string>
+  readonly run: (file: string, ...args: readonly string[]) => Promise<string>
 }
 
 let beds = 0
