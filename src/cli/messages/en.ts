@@ -1,8 +1,11 @@
+import { labEn } from './lab-en.ts'
+
 /**
  * What the command says, by key. `{name}` stands for a value. Every key here is in every other catalogue, with the same
  * placeholders: the type asks for the keys, a test for the placeholders.
  */
 export const en = {
+  ...labEn,
   'heddle.summary': 'A Kubernetes pod network: its plugins, its node agent, and a lab that builds one on this machine',
   'heddle.lang': 'language of messages: en or zh (default: from LC_ALL, LC_MESSAGES, LANG)',
   'heddle.version': 'print the version',

@@ -1,0 +1,83 @@
+/** `heddle lab up` and `down`: what they say while they work. */
+
+import { observeLab } from '#lab/observe.ts'
+import { labDown } from '#lab/down.ts'
+import { labSpec, type LabSpec } from '#lab/spec.ts'
+import { labUp } from '#lab/up.ts'
+import { readWay, shownPair } from '#lab/way.ts'
+import { walkOnce } from '#lab/check/walk-once.ts'
+import type { Lab } from '#lab/control-plane.ts'
+import { say } from './language.ts'
+import { nameFlag, print, printStep, seconds } from './lab-text.ts'
+import { printWay } from './lab-way.ts'
+import { style } from './style.ts'
+import { widthOf } from './width.ts'
+
+export interface UpFlags {
+  readonly spec: Partial<LabSpec>
+  readonly keep: boolean
+}
+
+/** Makes the lab, then shows one packet's way there and back, and what to try. An interrupt removes what was made. */
+export async function runUp({ spec: given, keep }: UpFlags): Promise<void> {
+  const spec = labSpec(given)
+  const start = performance.now()
+  const families = spec.ipv6 ? 'IPv4 + IPv6' : 'IPv4'
+  print(style('heading', say('lab.up.begin', { ...spec, pods: spec.podsPerNode, families })))
+  const interrupt = new AbortController()
+  const onSignal = (): void => interrupt.abort()
+  process.once('SIGINT', onSignal).once('SIGTERM', onSignal)
+  try {
+    const lab = await labUp(spec, { onStep: printStep, keep, signal: interrupt.signal })
+    print(style('good', say('lab.up.end', { seconds: seconds(performance.now() - start) })), '')
+    await printPair(lab)
+    printTry(lab)
+  } finally {
+    process.off('SIGINT', onSignal).off('SIGTERM', onSignal)
+  }
+}
+
+async function printPair({ plan }: Lab): Promise<void> {
+  const view = observeLab(plan)
+  const pair = shownPair(view)
+  if (pair === undefined) {
+    print(say('lab.way.oneNode'), '')
+    return
+  }
+  const [from, to] = pair
+  await walkOnce(from, to, 4)
+  printWay(readWay(view, from, to))
+  print('')
+  printWay(readWay(view, to, from), 'lab.way.back')
+  print('')
+}
+
+function printTry({ plan, record }: Lab): void {
+  const flag = nameFlag(record.spec.name)
+  const [from, to] = shownPair(observeLab(plan)) ?? []
+  const node = plan.nodes[0]?.name ?? ''
+  const rows: readonly (readonly [string, string])[] = [
+    [`heddle lab status${flag}`, say('lab.try.status')],
+    [`heddle lab check${flag}`, say('lab.try.check')],
+    ...(from === undefined || to === undefined
+      ? []
+      : ([
+          [`heddle lab exec${flag} ${from.name} -- ping -c 3 ${to.ips[0] ?? ''}`, say('lab.try.exec')],
+          [`heddle lab way${flag} ${to.name} ${from.name}`, say('lab.try.way')],
+          [`heddle lab exec${flag} ${node} -- ip route del ${plan.nodes[1]?.podCidrs[0] ?? ''}`, say('lab.try.break')],
+        ] as const)),
+    [`kubectl --kubeconfig $(heddle lab kubeconfig${flag}) get nodes,pods -o wide`, say('lab.try.kubectl')],
+    [`heddle lab down${flag}`, say('lab.try.down')],
+  ]
+  const width = Math.max(...rows.map(([command]) => widthOf(command)))
+  print(style('heading', say('lab.try.title')))
+  for (const [command, text] of rows) {
+    print(`  ${style('name', command)}${' '.repeat(width - widthOf(command))}   ${text}`)
+  }
+}
+
+/** Removes the lab; nothing to remove is no failure. */
+export async function runDown(name: string): Promise<void> {
+  const there = await labDown(name, { onStep: printStep })
+  print(there ? say('lab.down.end', { name }) : say('lab.down.none', { name }))
+}

@@ -1,0 +1,138 @@
+/** `heddle lab`: a cluster network in network namespaces. */
+
+import { readFileSync } from 'node:fs'
+import { Command, InvalidArgumentError, Option } from 'commander'
+
+import { LabError } from '#lab/error.ts'
+import { labExec } from '#lab/exec.ts'
+import { startKeeper } from '#lab/keeper.ts'
+import { planLab } from '#lab/plan.ts'
+import { ownProgram } from '#lab/program.ts'
+import { requireRecord } from '#lab/record.ts'
+import { backends, defaultSpec, topologies, type LabBackend, type LabTopology } from '#lab/spec.ts'
+import { CliError } from './fail.ts'
+import { runLabCheck } from './lab-check.ts'
+import { runList, runStatus } from './lab-status.ts'
+import { print } from './lab-text.ts'
+import { runDown, runUp } from './lab-up.ts'
+import { runWay } from './lab-way.ts'
+import { say } from './language.ts'
+
+interface Named {
+  readonly name: string
+}
+
+interface UpOptions extends Named {
+  readonly nodes: number
+  readonly pods: number
+  readonly backend: LabBackend
+  readonly topology: LabTopology
+  readonly ipv6: boolean
+  readonly keep: boolean
+}
+
+/** The command with all below it. */
+export function labCommand(): Command {
+  // Options of `exec` end at its first argument, so that those of the command inside are its own.
+  const lab = new Command('lab').description(say('lab.summary')).enablePositionalOptions()
+  const named = (name: string, summary: string, hidden = false): Command =>
+    lab.command(name, { hidden }).description(summary).option('--name <name>', say('lab.option.name'), defaultSpec.name)
+
+  named('up', say('lab.up'))
+    .option('--nodes <count>', say('lab.option.nodes'), count, defaultSpec.nodes)
+    .option('--pods <count>', say('lab.option.pods'), count, defaultSpec.podsPerNode)
+    .addOption(
+      new Option('--backend <backend>', say('lab.option.backend')).choices(backends).default(defaultSpec.backend),
+    )
+    .addOption(
+      new Option('--topology <topology>', say('lab.option.topology')).choices(topologies).default(defaultSpec.topology),
+    )
+    .option('--ipv6', say('lab.option.ipv6'), false)
+    .option('--keep', say('lab.option.keep'), false)
+    .action(({ pods, keep, ...spec }: UpOptions) =>
+      guarded(() => runUp({ spec: { ...spec, podsPerNode: pods }, keep })),
+    )
+
+  named('down', say('lab.down')).action(({ name }: Named) => guarded(() => runDown(name)))
+
+  named('status', say('lab.status'))
+    .option('--json', say('lab.option.json'), false)
+    .action(({ name, json }: Named & { json: boolean }) => guarded(() => runStatus(name, { json })))
+
+  named('check', say('lab.check'))
+    .option('--json', say('lab.option.json'), false)
+    .action(({ name, json }: Named & { json: boolean }) => guarded(() => runLabCheck(name, { json })))
+
+  named('way', say('lab.way'))
+    .argument('[from]', say('lab.argument.from'))
+    .argument('[to]', say('lab.argument.to'))
+    .option('-6', say('lab.option.v6'), false)
+    .option('--json', say('lab.option.json'), false)
+    .action((from: string | undefined, to: string | undefined, options: Named & { 6: boolean; json: boolean }) =>
+      guarded(() => runWay(options.name, from, to, { family: options[6] ? 6 : 4, json: options.json })),
+    )
+
+  named('exec', say('lab.exec'))
+    .argument('<place>', say('lab.argument.place'))
+    .argument('<command...>', say('lab.argument.command'))
+    .passThroughOptions()
+    .action((place: string, command: readonly string[], { name }: Named) =>
+      guarded(async () => {
+        process.exitCode = await labExec(name, place, command[0] === '--' ? command.slice(1) : command)
+      }),
+    )
+
+  named('kubeconfig', say('lab.kubeconfig'))
+    .option('--content', say('lab.option.content'), false)
+    .action(({ name, content }: Named & { content: boolean }) =>
+      guarded(() => {
+        const { kubeconfig } = requireRecord(name).paths
+        print(content ? readFileSync(kubeconfig, 'utf8').trimEnd() : kubeconfig)
+      }),
+    )
+
+  lab
+    .command('list')
+    .description(say('lab.list'))
+    .option('--json', say('lab.option.json'), false)
+    .action((options: { json: boolean }) => guarded(() => runList(options)))
+
+  named('keeper', 'serves the API and runs the agents of a lab; started by `heddle lab up`', true).action(
+    ({ name }: Named) => runKeeper(name),
+  )
+  return lab
+}
+
+/** Text of a whole number for commander; `labSpec` knows the limits. */
+function count(text: string): number {
+  if (/^\d{1,6}$/.test(text)) return Number(text)
+  throw new InvalidArgumentError(`${JSON.stringify(text)} is no whole number`)
+}
+
+/** A wrong flag ends with the exit code of wrong command lines, whoever found it wrong. */
+async function guarded(work: () => void | Promise<void>): Promise<void> {
+  try {
+    await work()
+  } catch (error) {
+    if (error instanceof LabError && (error.code === 'bad-spec' || error.code === 'bad-name')) {
+      throw new CliError('USAGE', error.message, { remedy: error.remedy })
+    }
+    throw error
+  }
+}
+
+/** Descriptors 3 and 4 are the listening sockets that `up` hands over. */
+async function runKeeper(name: string): Promise<void> {
+  const { record, paths } = requireRecord(name)
+  const { promise: asked, resolve: stop } = Promise.withResolvers<void>()
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => stop())
+  process.on('SIGHUP', () => {})
+  await using _keeper = await startKeeper({
+    record,
+    paths,
+    plan: planLab(record.spec),
+    program: ownProgram(),
+    sockets: [3, 4],
+  })
+  await asked
+}
