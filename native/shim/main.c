@@ -51,11 +51,12 @@ static int introduce(const char *type) {
 }
 
 static int without_agent(const char *verb, const char *type, const struct buffer *input) {
+  run_standalone(type, input);
+  /* A runtime may ask before anything is running or installed; every plugin of ours speaks these. */
   if (strcmp(verb, "VERSION") == 0) {
     const char text[] = "{\"cniVersion\":\"1.1.0\",\"supportedVersions\":[" VERSIONS "]}\n";
     return write_all(STDOUT_FILENO, text, sizeof text - 1) ? 1 : 0;
   }
-  run_standalone(type, input);
   return fail(CODE_TRY_AGAIN, "the Heddle agent is not running and the standalone program is not installed",
               "start the agent (its socket is /run/heddle/cni.sock, or HEDDLE_SOCKET), or install lib/cni.mjs and bin/node beside "
               "the directory of the plugins or in /usr/lib/heddle");

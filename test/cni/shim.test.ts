@@ -286,8 +286,8 @@ describe('the shim without an agent', () => {
     assert.deepEqual(documentOf(ran), { standalone: ['noop'], verb: 'ADD', stdin, options: null })
   })
 
-  test('answers VERSION by itself', async () => {
-    const ran = await run({ HEDDLE_SOCKET: '/nonexistent', CNI_COMMAND: 'VERSION' }, '')
+  test('answers VERSION by itself where nothing is installed', async () => {
+    const ran = await run({ ...env, HEDDLE_NODE: '/nonexistent', CNI_COMMAND: 'VERSION' }, '')
     assert.deepEqual(documentOf(ran)['supportedVersions'], [
       '0.1.0',
       '0.2.0',

@@ -56,7 +56,16 @@ export function pluginHost(base: HostBase, delegation: Delegation): PluginHost {
     return answer
   }
 
-  const host: PluginHost = { ...base, delegate }
+  const host: PluginHost = {
+    root: base.root,
+    // Not copied: a host may open its socket only when it is used.
+    get netlink() {
+      return base.netlink
+    },
+    failpoint: base.failpoint,
+    log: base.log,
+    delegate,
+  }
   return host
 }
 

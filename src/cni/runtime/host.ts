@@ -11,15 +11,17 @@ export interface HostOptions {
   readonly env?: Readonly<Record<string, string | undefined>>
 }
 
-/** Opens rtnetlink in this process's namespace; dispose of it at the end. Throws `AddonError` or `SysError`. */
+/** rtnetlink is opened in this process's namespace at its first use; dispose of the host at the end. That use throws `AddonError` or `SysError`. */
 export function openHost(options: HostOptions): HostBase & Disposable {
-  const netlink = NetlinkSocket.open()
+  let netlink: NetlinkSocket | undefined
   return {
     root: options.root ?? '',
-    netlink,
+    get netlink() {
+      return (netlink ??= NetlinkSocket.open())
+    },
     failpoint: failpoints(options.env ?? process.env),
     log: options.log,
-    [Symbol.dispose]: () => netlink[Symbol.dispose](),
+    [Symbol.dispose]: () => netlink?.[Symbol.dispose](),
   }
 }
 
