@@ -2,7 +2,7 @@
  * Netlink attributes: type-length-value, aligned to 4 bytes, in any order (struct nlattr, include/uapi/linux/netlink.h).
  *
  * One table names the attributes of one place. What it does not name is kept as bytes under `unknown`, so that a message
- * can be read, changed and written again.
+ * can be read, changed and written again (`Reader.keepUnknown`).
  */
 
 import { CodecError, LITTLE, type Reader, type Writer } from './buffer.ts'
@@ -80,7 +80,7 @@ export function attributes<const T extends Table>(name: string, table: T): Attri
       forEachAttribute(reader, (type, payload) => {
         const entry = byType[type]
         if (entry === undefined) {
-          unknown.push({ type, bytes: payload.copy(payload.left) })
+          if (reader.keepUnknown) unknown.push({ type, bytes: payload.copy(payload.left) })
           return
         }
         const item = entry[1].codec.read(payload)

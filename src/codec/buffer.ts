@@ -77,6 +77,8 @@ export class Reader {
   readonly view: DataView
   offset: number
   end: number
+  /** Whether attributes that their table does not name are kept: for what shall be written again, not for what is only read. */
+  keepUnknown = true
 
   constructor(bytes: Uint8Array, offset = 0, end = bytes.length) {
     this.bytes = bytes

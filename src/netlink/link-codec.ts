@@ -1,7 +1,7 @@
 /** RTM_*LINK messages as bytes and as links. */
 
 import { attr, attributes, many, nest, type AttributesValue } from '#codec/attributes.ts'
-import { decode, cstring, i32, rest, u16, u32, u8, type Codec } from '#codec/codec.ts'
+import { cstring, i32, rest, u16, u32, u8, type Codec } from '#codec/codec.ts'
 import { struct } from '#codec/struct.ts'
 import { Reader, Writer } from '#codec/buffer.ts'
 import { mac } from '#codec/address.ts'
@@ -33,13 +33,16 @@ const linkInfo = attributes('link info', {
 const bridgeVlanInfo = struct('bridge_vlan_info', { flags: u16, id: u16 })
 
 /** IFLA_BRIDGE_*, the AF_SPEC of family AF_BRIDGE. */
-export const bridgeSpec = attributes('bridge', {
+const bridgeSpec = attributes('bridge', {
   flags: attr(0, u16),
   mode: attr(1, u16),
   vlans: many(2, bridgeVlanInfo),
 })
 
-/** IFLA_*. AF_SPEC stays bytes: its form depends on the family of the request. */
+/** IFLA_* of family AF_BRIDGE, where AF_SPEC is about VLANs. */
+export const bridgeLinkAttributes = attributes('bridge link', { extMask: attr(29, u32), afSpec: nest(26, bridgeSpec) })
+
+/** IFLA_*. */
 export const linkAttributes = attributes('link', {
   mac: attr(1, linkAddress),
   broadcast: attr(2, linkAddress),
@@ -53,7 +56,6 @@ export const linkAttributes = attributes('link', {
   linkInfo: nest(18, linkInfo),
   netnsPid: attr(19, u32),
   alias: attr(20, cstring(257)),
-  afSpec: nest(26, rest),
   group: attr(27, u32),
   netnsFd: attr(28, u32),
   extMask: attr(29, u32),
@@ -156,15 +158,22 @@ export function readLink(payload: Reader): Link {
     group: a.group,
     qdisc: a.qdisc,
     info: info?.kind === undefined ? undefined : readInfo(info.kind, info.data),
-    port: info?.slaveKind === 'bridge' && info.slaveData !== undefined ? decode(bridgePort, info.slaveData) : undefined,
+    port: info?.slaveKind === 'bridge' ? readKnown(bridgePort, info.slaveData) : undefined,
   }
+}
+
+/** What a table names of some attributes; the rest is of no use to a model. */
+function readKnown<T>(codec: Codec<T>, data: Uint8Array = new Uint8Array()): T {
+  const reader = new Reader(data)
+  reader.keepUnknown = false
+  return codec.read(reader)
 }
 
 function readInfo(kind: string, data: Uint8Array | undefined): LinkInfo {
   if (!isLinkKind(kind)) return { kind: 'other', name: kind, data }
   const codec: Codec<unknown> = linkKinds[kind]
   // The table of a kind and its type are declared together, which TypeScript cannot follow through a union.
-  return { kind, data: codec.read(new Reader(data ?? new Uint8Array())) } as LinkInfo
+  return { kind, data: readKnown(codec, data) } as LinkInfo
 }
 
 /** IFLA_LINKINFO to write. */

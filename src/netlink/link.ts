@@ -1,13 +1,22 @@
 /** Links: network devices. */
 
 import { Writer } from '#codec/buffer.ts'
-import { decode } from '#codec/codec.ts'
+import type { Of } from '#codec/codec.ts'
 import type { MacText } from '#ip/text.ts'
 import { AF } from '#sys/constants.ts'
 import { hasCode } from '#sys/errno.ts'
 import { NLM_F, RTM } from './constants.ts'
-import { bridgeSpec, IFF, infoAttributes, linkWire, readLink, type Link, type LinkAttributes } from './link-codec.ts'
+import {
+  bridgeLinkAttributes,
+  IFF,
+  infoAttributes,
+  linkWire,
+  readLink,
+  type Link,
+  type LinkAttributes,
+} from './link-codec.ts'
 import { bridgePort, type BridgePort, type LinkInfo } from './link-kinds.ts'
+import { ifinfomsg } from './link-peer.ts'
 import type { Message } from './message.ts'
 import type { NetlinkSocket } from './socket.ts'
 
@@ -222,37 +231,49 @@ const BRVLAN = 2
 
 /** Like `bridge vlan add dev DEV vid ID [pvid] [untagged]` and `bridge vlan delete`; `self` for the bridge device itself. */
 export function bridgeVlanMessage(verb: 'add' | 'delete', index: number, vlan: BridgeVlan, self = false): Message {
-  const header = { family: AF.BRIDGE, type: 0, index, flags: 0, change: 0 }
-  const writer = new Writer(32)
   const flags = (vlan.pvid ? VLAN.PVID : 0) | (vlan.untagged ? VLAN.UNTAGGED : 0)
-  bridgeSpec.write(writer, { ...(self ? { flags: BRIDGE_FLAGS_SELF } : {}), vlans: [{ flags, id: vlan.id }] })
-  const attributes = { afSpec: writer.copy() }
+  const afSpec = { ...(self ? { flags: BRIDGE_FLAGS_SELF } : {}), vlans: [{ flags, id: vlan.id }] }
+  return bridgeMessage(
+    () => `bridge vlan ${verb} dev ${index} vid ${vlan.id}`,
+    verb === 'add' ? RTM.SETLINK : RTM.DELLINK,
+    index,
+    { afSpec },
+  )
+}
+
+function bridgeMessage(
+  op: () => string,
+  type: number,
+  index: number,
+  attributes: Of<typeof bridgeLinkAttributes>,
+): Message {
   return {
-    op: () => `bridge vlan ${verb} dev ${index} vid ${vlan.id}`,
-    type: verb === 'add' ? RTM.SETLINK : RTM.DELLINK,
+    op,
+    type,
     flags: 0,
-    write: (w) => linkWire.write(w, { header, attributes }),
+    write(w) {
+      ifinfomsg.write(w, { family: AF.BRIDGE, type: 0, index, flags: 0, change: 0 })
+      bridgeLinkAttributes.write(w, attributes)
+    },
   }
 }
 
 /** Like `bridge vlan show`: the VLANs of every port and bridge, by index. */
 export function listBridgeVlans(socket: NetlinkSocket): Map<number, BridgeVlan[]> {
-  const header = { family: AF.BRIDGE, type: 0, index: 0, flags: 0, change: 0 }
   const found = new Map<number, BridgeVlan[]>()
-  const message: Message = {
-    op: () => 'bridge vlan show',
-    type: RTM.GETLINK,
-    flags: 0,
-    write: (w) => linkWire.write(w, { header, attributes: { extMask: BRVLAN } }),
-  }
-  socket.dump(message, (payload) => {
-    const wire = linkWire.read(payload)
-    if (wire.attributes.afSpec === undefined) return
-    const { vlans = [] } = decode(bridgeSpec, wire.attributes.afSpec)
-    found.set(
-      wire.header.index,
-      vlans.map(({ flags, id }) => ({ id, pvid: (flags & VLAN.PVID) !== 0, untagged: (flags & VLAN.UNTAGGED) !== 0 })),
-    )
-  })
+  socket.dump(
+    bridgeMessage(() => 'bridge vlan show', RTM.GETLINK, 0, { extMask: BRVLAN }),
+    (payload) => {
+      const { index } = ifinfomsg.read(payload)
+      const vlans = bridgeLinkAttributes.read(payload).afSpec?.vlans ?? []
+      if (vlans.length > 0) found.set(index, vlans.map(readVlan))
+    },
+  )
   return found
 }
+
+const readVlan = ({ flags, id }: { readonly flags: number; readonly id: number }): BridgeVlan => ({
+  id,
+  pvid: (flags & VLAN.PVID) !== 0,
+  untagged: (flags & VLAN.UNTAGGED) !== 0,
+})

@@ -49,6 +49,7 @@ export function forEachMessage(
   visit: (header: Header, payload: Reader) => boolean,
 ): boolean {
   const reader = new Reader(bytes, 0, length)
+  reader.keepUnknown = false
   let start = 0
   while (length - start >= HEADER_LENGTH) {
     const size = reader.view.getUint32(start, LITTLE)
