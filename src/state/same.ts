@@ -1,13 +1,31 @@
 /** Does the kernel hold what is wanted? Fields that the wanted entry leaves open may be anything. */
 
 import type { Table } from '#nft/table.ts'
-import type { Entry, LinkData, LinkEntry } from './entry.ts'
+import type { Entry, LinkData, LinkEntry, RouteEntry, RuleEntry } from './entry.ts'
 
-/** Both entries must be `normal` and have the same key. */
+/** Both entries must be `normal` and have the same key: what is part of the key is not compared again. */
 export function same(wanted: Entry, seen: Entry): boolean {
-  if (wanted.kind === 'link' && seen.kind === 'link') return linkDifference(wanted, seen) === 'none'
-  if (wanted.kind === 'nft' && seen.kind === 'nft') return sameTable(wanted.table, seen.table)
-  return sameFields(wanted, seen)
+  if (wanted === seen) return true
+  switch (wanted.kind) {
+    case 'link':
+      return seen.kind === 'link' && linkDifference(wanted, seen) === 'none'
+    case 'route':
+      return seen.kind === 'route' && sameRoute(wanted, seen)
+    case 'rule':
+      return seen.kind === 'rule' && sameRule(wanted, seen)
+    case 'neigh':
+      return seen.kind === 'neigh' && wanted.mac === seen.mac
+    case 'fdb':
+      return seen.kind === 'fdb' && wanted.dst === seen.dst
+    case 'sysctl':
+      return seen.kind === 'sysctl' && wanted.value === seen.value
+    case 'nft':
+      return seen.kind === 'nft' && sameTable(wanted.table, seen.table)
+    case 'address':
+      return seen.kind === 'address'
+    default:
+      return wanted satisfies never
+  }
 }
 
 /** What it takes to make the seen link the wanted one. VNI, local address, underlay and port of a VXLAN device cannot be changed in place. */
@@ -18,13 +36,22 @@ export function linkDifference(wanted: LinkEntry, seen: LinkEntry): 'none' | 'se
   return settled ? 'none' : 'settings'
 }
 
-/** Tables are plain data in a fixed order, so their JSON tells. */
-const sameTable = (a: Table, b: Table): boolean => a === b || JSON.stringify(a) === JSON.stringify(b)
-
-const sameData = (a: LinkData, b: LinkData): boolean => sameFields(a, b)
-
-function sameFields(a: object, b: object): boolean {
-  const left = Object.entries(a).filter(([, value]) => value !== undefined)
-  const right = new Map(Object.entries(b).filter(([, value]) => value !== undefined))
-  return left.length === right.size && left.every(([field, value]) => right.get(field) === value)
+function sameData(a: LinkData, b: LinkData): boolean {
+  if (a.type !== 'vxlan' || b.type !== 'vxlan') return a.type === b.type
+  const address = a.vni === b.vni && a.local === b.local && a.dev === b.dev && a.port === b.port
+  return address && a.learning === b.learning && a.gbp === b.gbp
 }
+
+const sameRoute = (a: RouteEntry, b: RouteEntry): boolean =>
+  a.via === b.via &&
+  a.dev === b.dev &&
+  a.type === b.type &&
+  a.protocol === b.protocol &&
+  a.onlink === b.onlink &&
+  a.scope === b.scope &&
+  a.src === b.src
+
+const sameRule = (a: RuleEntry, b: RuleEntry): boolean => a.table === b.table && a.mask === b.mask
+
+/** Tables are plain data in a fixed order, so their JSON tells. */
+const sameTable = (a: Table, b: Table): boolean => JSON.stringify(a) === JSON.stringify(b)
