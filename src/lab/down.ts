@@ -135,28 +135,29 @@ async function deletePods(plan: LabPlan, paths: LabPaths, processes: LabProcesse
   )
 }
 
-/** The keeper first, so that it starts no agent again; then all that carries the lab's mark, until none is left. */
-async function endAll(record: LabRecord | undefined, processes: LabProcesses): Promise<number> {
-  const ended = new Set<number>()
-  const end = async (targets: readonly ProcessId[]): Promise<void> => {
-    for (const { pid } of targets) ended.add(pid)
-    const left = await endProcesses(targets, GRACE_MS)
-    if (left.length === 0) return
-    throw new LabError(
-      'failed',
-      `processes of the lab do not end, not even by SIGKILL: ${left.map(({ pid }) => pid).join(', ')}`,
-      'They hang in the kernel (see /proc/PID/stack); repeat heddle lab down when they are gone.',
-    )
-  }
-  const { keeper } = processes
-  if (keeper !== undefined && isAlive(keeper)) await end([keeper])
-  await end(Object.values(processes.agents).filter(isAlive))
-  if (record === undefined) return ended.size
+/** The keeper first, so that it starts no agent again; then all that carries the lab's mark, until none is left. Returns how many ended. */
+async function endAll(record: LabRecord | undefined, { keeper, agents }: LabProcesses): Promise<number> {
+  const marked = (): ProcessId[] => (record === undefined ? [] : markedProcesses(record.id))
+  const recorded = [...(keeper === undefined ? [] : [keeper]), ...Object.values(agents)].filter(isAlive)
+  const pids = new Set([...recorded, ...marked()].map(({ pid }) => pid))
+  await end(recorded.filter(({ pid }) => pid === keeper?.pid))
+  await end(recorded.filter(isAlive))
   // A process may have started another one while it was looked for.
   for (let round = 0; round < 5; round++) {
-    const marked = markedProcesses(record.id)
-    if (marked.length === 0) break
-    await end(marked)
+    const left = marked()
+    if (left.length === 0) break
+    for (const { pid } of left) pids.add(pid)
+    await end(left)
   }
-  return ended.size
+  return pids.size
+}
+
+async function end(targets: readonly ProcessId[]): Promise<void> {
+  const left = await endProcesses(targets, GRACE_MS)
+  if (left.length === 0) return
+  throw new LabError(
+    'failed',
+    `processes of the lab do not end, not even by SIGKILL: ${left.map(({ pid }) => pid).join(', ')}`,
+    'They hang in the kernel (see /proc/PID/stack); repeat heddle lab down when they are gone.',
+  )
 }

@@ -90,7 +90,8 @@ async function askAll(checks: readonly Check[], timeoutMs: number): Promise<Outc
     pingers.set(key, known)
     return known
   }
-  return Promise.all(
+  // Awaited here: the pingers live until the last answer.
+  return await Promise.all(
     checks.map(async (check): Promise<Outcome> => {
       try {
         return await ask(check, timeoutMs, pinger)
