@@ -43,9 +43,10 @@ function serverUrl(text: string): URL {
 /** Requests of the own Node's status; a request that takes longer is tried again. */
 const PATCH_TIMEOUT = 10_000
 
-export const nodeStatusApi = (client: KubeClient): NodeStatusApi => ({
+/** `client` is asked for with each request. */
+export const nodeStatusApi = (client: () => KubeClient): NodeStatusApi => ({
   patchStatus: async (name, patch, signal) => {
-    await client.patch(
+    await client().patch(
       nodes,
       { name },
       { type: 'strategic', body: patch },

@@ -33,7 +33,8 @@ import { readUnderlay, UnderlayWatch } from './underlay-watch.ts'
 export interface FlannelAgentOptions {
   readonly cluster: ClusterOptions
   readonly paths: AgentPaths
-  readonly client: KubeClient
+  /** Opens connections to the API server, anew after the node's address has changed. */
+  readonly connect: () => KubeClient
   readonly kernel: Kernel
   readonly metrics: AgentMetrics
   readonly health: Health
@@ -63,6 +64,9 @@ export class FlannelAgent implements AsyncDisposable {
   readonly #reconciler: Reconciler
   readonly #file: SubnetFile
   readonly #done: Promise<void>
+  #client: KubeClient
+  /** Own addresses that connections may be bound to. */
+  #addresses = ''
   #confText = ''
   #network: FlannelNetwork | undefined
   #own: OwnNode | undefined
@@ -75,6 +79,7 @@ export class FlannelAgent implements AsyncDisposable {
 
   constructor(options: FlannelAgentOptions) {
     this.#options = options
+    this.#client = options.connect()
     const { health, metrics, log, kernel, paths } = options
     health.expect(CHECKS.conf, 'required', 'not read yet')
     health.expect(CHECKS.node, 'required', 'nothing is known yet')
@@ -113,6 +118,8 @@ export class FlannelAgent implements AsyncDisposable {
     this.#abort.abort()
     await this.#done
     await this.#stack.disposeAsync()
+    this.#nodes?.[Symbol.dispose]()
+    this.#client[Symbol.dispose]()
   }
 
   async #run(): Promise<void> {
@@ -134,12 +141,16 @@ export class FlannelAgent implements AsyncDisposable {
 
   /** Tries until there is a configuration that can be used. The last-known one serves while the API server is away. */
   async #readConf(snapshot: Snapshot | undefined): Promise<NetConf> {
-    const { cluster, client, health, log } = this.#options
+    const { cluster, health, log } = this.#options
     const { signal } = this.#abort
     const started = performance.now()
     for (let said = ''; ;) {
       try {
-        const text = await readNetConf(cluster.netConf, client, AbortSignal.any([signal, AbortSignal.timeout(10_000)]))
+        const text = await readNetConf(
+          cluster.netConf,
+          this.#client,
+          AbortSignal.any([signal, AbortSignal.timeout(10_000)]),
+        )
         const conf = parseNetConf(text)
         this.#confText = text
         health.pass(CHECKS.conf)
@@ -168,7 +179,7 @@ export class FlannelAgent implements AsyncDisposable {
     snapshot: Snapshot | undefined,
     deviceMac: (name: string) => string | undefined,
   ): FlannelNetwork {
-    const { cluster, client, metrics, log, paths } = this.#options
+    const { cluster, metrics, log, paths } = this.#options
     const network = new FlannelNetwork({
       node: cluster.node,
       conf,
@@ -188,7 +199,7 @@ export class FlannelAgent implements AsyncDisposable {
     this.#own = this.#stack.use(
       new OwnNode({
         node: cluster.node,
-        api: nodeStatusApi(client),
+        api: nodeStatusApi(() => this.#client),
         keys: cluster.keys,
         log,
         setNetworkUnavailable: cluster.setNetworkUnavailable,
@@ -226,40 +237,53 @@ export class FlannelAgent implements AsyncDisposable {
   }
 
   #followNodes(network: FlannelNetwork): void {
-    const { cluster, client, metrics, log } = this.#options
+    const { cluster, metrics, log } = this.#options
     const isOwn = (view: NodeView): boolean => view.name === cluster.node
-    this.#nodes = this.#stack.use(
-      new NodeWatch({
-        client,
-        node: cluster.node,
-        keys: cluster.keys,
-        log,
-        signal: this.#abort.signal,
-        onList: (views, trustworthy) => {
-          network.setNodes(views, trustworthy)
-          const own = views.find(isOwn)
-          if (own !== undefined) this.#own?.seen(own)
-          this.#isListed ||= trustworthy
-          this.#snapshots?.changed()
-          this.#check()
-        },
-        onNode: (view) => {
-          network.setNode(view)
-          if (isOwn(view)) this.#own?.seen(view)
-          this.#snapshots?.changed()
-        },
-        onGone: (name) => {
-          network.removeNode(name)
-          this.#snapshots?.changed()
-        },
-        onFailure: () => metrics.informerRestarts.add({ resource: 'nodes' }),
-      }),
-    )
+    this.#nodes = new NodeWatch({
+      client: this.#client,
+      node: cluster.node,
+      keys: cluster.keys,
+      log,
+      signal: this.#abort.signal,
+      onList: (views, trustworthy) => {
+        network.setNodes(views, trustworthy)
+        const own = views.find(isOwn)
+        if (own !== undefined) this.#own?.seen(own)
+        this.#isListed ||= trustworthy
+        this.#snapshots?.changed()
+        this.#check()
+      },
+      onNode: (view) => {
+        network.setNode(view)
+        if (isOwn(view)) this.#own?.seen(view)
+        this.#snapshots?.changed()
+      },
+      onGone: (name) => {
+        network.removeNode(name)
+        this.#snapshots?.changed()
+      },
+      onFailure: () => metrics.informerRestarts.add({ resource: 'nodes' }),
+    })
   }
 
   #onLocal(local: Local): void {
     this.#options.log.info({ ipv4: local[4], ipv6: local[6], backend: local.backend.type }, 'this node')
+    const addresses = `${local[4]?.address} ${local[6]?.address}`
+    if (this.#addresses !== '' && this.#addresses !== addresses) this.#reconnect()
+    this.#addresses = addresses
     this.#check()
+  }
+
+  /** Connections from an address that this node has lost would only be noticed after minutes. */
+  #reconnect(): void {
+    const { log, connect } = this.#options
+    const network = this.#network
+    if (this.#nodes === undefined || network === undefined) return
+    log.info({}, 'the address of this node has changed: connecting to the API server anew')
+    this.#nodes[Symbol.dispose]()
+    this.#client[Symbol.dispose]()
+    this.#client = connect()
+    this.#followNodes(network)
   }
 
   #onRefusal({ node, code, message }: Refusal): void {

@@ -27,8 +27,10 @@ export interface NodeWatchOptions {
 export class NodeWatch implements Disposable {
   readonly #options: NodeWatchOptions
   readonly #informer: Informer<Node, NodeView>
-  /** What is known has been told to the owner, and none of it is in doubt. */
-  #told = false
+  /** A first list has been told; until then single Nodes are not. */
+  #isListed = false
+  /** The last list cannot be whole. */
+  #isDoubtful = false
 
   constructor(options: NodeWatchOptions) {
     this.#options = options
@@ -69,15 +71,17 @@ export class NodeWatch implements Disposable {
     switch (event.type) {
       case 'added':
       case 'updated':
-        // Until a list has been told as a whole, that whole will say it.
-        if (this.#told) this.#options.onNode(event.object)
+        if (!this.#isListed) return
+        this.#options.onNode(event.object)
+        // Our own Node is there (again), so the rest can be believed to be all there is.
+        if (this.#isDoubtful && event.key === this.#options.node && !this.#informer.suspicious) this.#tell(false)
         return
       case 'deleted':
-        if (event.suspicious) this.#told = false
-        else if (this.#told) this.#options.onGone(event.key)
+        if (event.suspicious) this.#isDoubtful = true
+        else if (this.#isListed) this.#options.onGone(event.key)
         return
       case 'synced':
-        if (!this.#told) this.#tell(event.suspicious)
+        if (!this.#isListed || this.#isDoubtful) this.#tell(event.suspicious)
         return
       case 'rejected':
         log.warn({ node: event.key, error: String(event.error) }, 'a Node cannot be read')
@@ -104,6 +108,7 @@ export class NodeWatch implements Disposable {
         'the list of Nodes is empty or lacks our own: nobody is forgotten because of it',
       )
     this.#options.onList(views, trustworthy)
-    this.#told = trustworthy
+    this.#isListed = true
+    this.#isDoubtful = !trustworthy
   }
 }

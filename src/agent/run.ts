@@ -32,11 +32,10 @@ export async function runAgent(options: AgentOptions, version: string, signal: A
   if (options.health !== undefined) stack.use(await HealthServer.listen(options.health, health, metrics.registry))
   stack.use(await openCniService(paths, metrics, health, log))
   if (cluster !== undefined) {
-    const client = stack.use(
-      new KubeClient(clusterConfig(cluster.kubeconfig, cluster.kubeApiUrl), { userAgent: `heddle-agent/${version}` }),
-    )
+    const config = clusterConfig(cluster.kubeconfig, cluster.kubeApiUrl)
+    const connect = (): KubeClient => new KubeClient(config, { userAgent: `heddle-agent/${version}` })
     const kernel = openKernel(log)
-    stack.use(new FlannelAgent({ cluster, paths, client, kernel, metrics, health, log }))
+    stack.use(new FlannelAgent({ cluster, paths, connect, kernel, metrics, health, log }))
   }
   log.info({ version, pid: process.pid, root: paths.root === '' ? '/' : paths.root }, 'the agent runs')
   await aborted(signal)
