@@ -16,6 +16,7 @@ static void out_of_memory(void) {
 }
 
 void append(struct buffer *to, const void *bytes, size_t length) {
+  if (length == 0) return;
   if (to->capacity - to->length < length) {
     size_t capacity = to->capacity ? to->capacity : 16384;
     while (capacity - to->length < length) capacity *= 2;
