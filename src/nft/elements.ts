@@ -145,9 +145,22 @@ export function listElements(socket: NetlinkSocket, set: ElementSet): Element[] 
       writeText(writer, ELEMENTS.set, set.name)
     },
   )
-  const raw = translated(() => socket.dump(message, (payload) => readList(payload, set))).flat()
-  return joinIntervals(set, raw)
+  for (let attempt = 0; attempt < LISTINGS; attempt++) {
+    const raw = translated(() => socket.dump(message, (payload) => readList(payload, set))).flat()
+    if (new Set(raw.map((element) => `${keyOf(element)}${element.end}`)).size === raw.length)
+      return joinIntervals(set, raw)
+  }
+  throw new NftError(
+    'contended',
+    `set ${set.name} could not be listed: it was reordered during each of ${LISTINGS} readings`,
+  )
 }
+
+/**
+ * While the kernel resizes a hash table, which it does in the background after many additions, a listing in several pieces shows some elements twice and misses as many
+ * others, without saying so: a piece starts by skipping as many elements as were sent, in whatever order they are by then. No key twice means none is missing.
+ */
+const LISTINGS = 32
 
 /** The element of exactly this key; undefined when there is none. A single lookup, but in interval sets of one type a listing. */
 export function getElement(socket: NetlinkSocket, set: ElementSet, key: readonly Part[]): Element | undefined {
