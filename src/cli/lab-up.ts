@@ -4,12 +4,12 @@ import { observeLab } from '#lab/observe.ts'
 import { labDown } from '#lab/down.ts'
 import { labSpec, type LabSpec } from '#lab/spec.ts'
 import { labUp } from '#lab/up.ts'
-import { readWay, shownPair } from '#lab/way.ts'
+import { readWay, shownBeyondRouter, shownPair } from '#lab/way.ts'
 import { walkOnce } from '#lab/check/walk-once.ts'
 import type { Lab } from '#lab/control-plane.ts'
 import { say } from './language.ts'
 import { nameFlag, print, printStep, seconds } from './lab-text.ts'
-import { printWay } from './lab-way.ts'
+import { otherSideLines, printWay } from './lab-way.ts'
 import { style } from './style.ts'
 import { widthOf } from './width.ts'
 
@@ -47,8 +47,12 @@ async function printPair({ plan }: Lab): Promise<void> {
   const [from, to] = pair
   await walkOnce(from, to, 4)
   printWay(readWay(view, from, to))
-  print('')
-  printWay(readWay(view, to, from), 'lab.way.back')
+  print('', ...otherSideLines(readWay(view, to, from)), '')
+  const beyond = shownBeyondRouter(plan, view)
+  if (beyond === undefined) return
+  await walkOnce(from, beyond, 4)
+  print(style('heading', say('lab.way.acrossRouter', { to: beyond.name })))
+  printWay(readWay(view, from, beyond))
   print('')
 }
 

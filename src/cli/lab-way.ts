@@ -25,6 +25,20 @@ export function wayLines(way: Way, title: 'lab.way.title' | 'lab.way.back' = 'la
   return lines
 }
 
+/** Only the entries of the sending node, without sentences: what one compares with the other side. */
+export function otherSideLines(way: Way): string[] {
+  const [, node] = way.stops
+  if (node === undefined) return []
+  const values = { place: node.place, to: way.to.name, destination: way.destination }
+  return [
+    style('heading', say('lab.way.otherSide', values)),
+    ...node.entries.flatMap(({ command, line }) => [
+      `    ${style('dim', `$ ${command}`)}`,
+      `    ${line ?? style('bad', say('lab.way.none'))}`,
+    ]),
+  ]
+}
+
 const wireText = ({ outer, source, destination }: Way): string =>
   outer === undefined
     ? say('lab.way.plainWire', { source, destination })

@@ -12,6 +12,7 @@ import { NetlinkSocket } from '#netlink/socket.ts'
 import type { LabView, NodeView, Place, PodView } from './check/view.ts'
 import { fdbLine, neighLine, routeLine, vxlanLine, type NameOf } from './notation.ts'
 import { netnsPath } from './paths.ts'
+import type { LabPlan } from './plan.ts'
 
 /** What an entry means; the command line has a sentence for each. */
 export type Meaning =
@@ -86,6 +87,14 @@ export function readWay(view: LabView, from: PodView, to: PodView, family: 4 | 6
 export function shownPair(view: LabView): readonly [PodView, PodView] | undefined {
   const [from, to] = view.nodes.flatMap((node) => node.pods.slice(0, 1))
   return from === undefined || to === undefined ? undefined : [from, to]
+}
+
+/** The first pod of the last node, where that is in another subnet than the first two nodes and the way there may differ. */
+export function shownBeyondRouter(plan: LabPlan, view: LabView): PodView | undefined {
+  const [first, second] = plan.nodes
+  const last = plan.nodes.at(-1)
+  const differs = first !== undefined && second?.switch === first.switch && last?.switch !== first.switch
+  return differs ? view.nodes.at(-1)?.pods[0] : undefined
 }
 
 const ipOf = (place: Place, family: 4 | 6): IpText => {

@@ -38,6 +38,8 @@ export const labEn = {
   'lab.down.end': 'Lab {name} is gone.',
   'lab.way.title': 'The way of a packet from {from} ({source}) to {to} ({destination})',
   'lab.way.back': 'And back: from {from} ({source}) to {to} ({destination})',
+  'lab.way.otherSide': 'The same on the other side, in {place}, for the way back to {to} ({destination})',
+  'lab.way.acrossRouter': 'Behind the router it is another way: {to} is in another subnet',
   'lab.way.in': 'in {place}',
   'lab.way.none': '(the kernel has no such entry)',
   'lab.way.outer':
@@ -55,13 +57,15 @@ export const labEn = {
     '{device} is a VTEP: a kernel Ethernet device that wraps whole frames in UDP (port {port}, VNI {vni}). It is no TUN; no process sees the packets.',
   'lab.way.plain-route':
     'The other node {gateway} is the next hop itself, on {device}: the same packet goes on, unwrapped.',
-  'lab.way.plain-neighbour': "The other node's MAC, learned by ARP as for any neighbour in the subnet.",
+  'lab.way.plain-neighbour':
+    "The other node's MAC, learned by ARP (IPv6: neighbour discovery) as for any neighbour in the subnet.",
   'lab.way.underlay-route': 'The wrapped packet is an ordinary one of this node: to {remote} by {hop}.',
   'lab.way.underlay-neighbour': 'And goes in an ordinary frame to {mac}.',
   'lab.way.arrival-device':
     "The inner frame is addressed to {mac}, which is this node's {device}: it is unwrapped here.",
   'lab.way.arrival-route': "The destination is in this node's own pod network, directly on {bridge}.",
-  'lab.way.arrival-neighbour': "The pod's eth0 has this MAC; the node asked for it by ARP on the bridge.",
+  'lab.way.arrival-neighbour':
+    "The pod's eth0 has this MAC; the node asked for it on the bridge, by ARP or neighbour discovery.",
   'lab.way.arrival-port':
     "The bridge has learned that this MAC is behind {port}: the other end of that cable is the pod's eth0.",
   'lab.way.missing': 'There is no next hop here: the packet ends at this node.',

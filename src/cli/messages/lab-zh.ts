@@ -40,6 +40,8 @@ export const labZh: Readonly<Record<keyof typeof labEn, string>> = {
   'lab.down.end': '实验环境 {name} 已删除。',
   'lab.way.title': '数据包从 {from}（{source}）到 {to}（{destination}）的路径',
   'lab.way.back': '返回方向：从 {from}（{source}）到 {to}（{destination}）',
+  'lab.way.otherSide': '另一侧 {place} 上的同类表项，用于返回 {to}（{destination}）',
+  'lab.way.acrossRouter': '经过路由器时路径不同：{to} 在另一个子网',
   'lab.way.in': '在 {place} 中',
   'lab.way.none': '（内核中没有该表项）',
   'lab.way.outer':
@@ -55,12 +57,12 @@ export const labZh: Readonly<Record<keyof typeof labEn, string>> = {
   'lab.way.tunnel-device':
     '{device} 是 VTEP：内核中的以太网设备，把整个二层帧封装进 UDP（端口 {port}，VNI {vni}）。它不是 TUN 设备，数据包不经过任何用户态进程。',
   'lab.way.plain-route': '下一跳就是对端节点 {gateway}，从 {device} 发出：数据包原样转发，不封装。',
-  'lab.way.plain-neighbour': '对端节点的 MAC 地址，与同一子网内的其他邻居一样由 ARP 学到。',
+  'lab.way.plain-neighbour': '对端节点的 MAC 地址，与同一子网内的其他邻居一样由 ARP（IPv6 为邻居发现）学到。',
   'lab.way.underlay-route': '封装之后就是本节点的一个普通数据包：经 {hop} 发往 {remote}。',
   'lab.way.underlay-neighbour': '装入普通以太网帧，目的 MAC 为 {mac}。',
   'lab.way.arrival-device': '内层帧的目的 MAC {mac} 就是本节点的 {device}，在这里解封装。',
   'lab.way.arrival-route': '目的地址属于本节点的 Pod 网段，直连在 {bridge} 上。',
-  'lab.way.arrival-neighbour': 'Pod 的 eth0 的 MAC 地址，由节点在网桥上通过 ARP 得到。',
+  'lab.way.arrival-neighbour': 'Pod 的 eth0 的 MAC 地址，由节点在网桥上通过 ARP 或邻居发现得到。',
   'lab.way.arrival-port': '网桥已学到该 MAC 位于端口 {port} 之后：这根网线的另一端就是 Pod 的 eth0。',
   'lab.way.missing': '这里没有下一跳：数据包到此节点为止。',
   'lab.try.title': '接下来可以尝试',

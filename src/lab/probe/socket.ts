@@ -27,6 +27,7 @@ export class DatagramSocket implements Disposable {
   readonly #watcher: PollWatcher
   readonly #sys = nativeSys()
   readonly #buffer = new Uint8Array(65_536)
+  readonly #drain: () => void
 
   constructor(
     netns: string,
@@ -38,7 +39,8 @@ export class DatagramSocket implements Disposable {
     const sys = this.#sys
     this.fd = inNetns(netns, () => check(sys.socket(domainOf(family), type | SOCK.NONBLOCK, protocol), 'socket', netns))
     try {
-      this.#watcher = new PollWatcher(this.fd, () => this.#drain(onDatagram))
+      this.#drain = () => this.#readAll(onDatagram)
+      this.#watcher = new PollWatcher(this.fd, this.#drain)
       this.#watcher.start()
     } catch (error) {
       sys.close(this.fd)
@@ -49,6 +51,11 @@ export class DatagramSocket implements Disposable {
   /** The call's result: bytes sent or a negative errno. */
   send(bytes: Uint8Array, to: Uint8Array | null): number {
     return this.#sys.send(this.fd, bytes, 0, to)
+  }
+
+  /** Delivers what has come already, without waiting for the event loop: the kernel often has the answer before `send` returns. */
+  poll(): void {
+    this.#drain()
   }
 
   bind(endpoint: Endpoint): void {
@@ -78,7 +85,7 @@ export class DatagramSocket implements Disposable {
     this.#sys.close(this.fd)
   }
 
-  #drain(onDatagram: (bytes: Uint8Array, from: Endpoint | undefined) => void): void {
+  #readAll(onDatagram: (bytes: Uint8Array, from: Endpoint | undefined) => void): void {
     // Bounded, so that a flood cannot starve the event loop; the watcher calls again.
     for (let i = 0; i < 256; i++) {
       const address = new Uint8Array(28)
