@@ -10,8 +10,8 @@ import type { CidrText } from '#ip/text.ts'
 import { addrMessage, readAddr } from './addr.ts'
 import { fdbMessage, readFdb } from './fdb.ts'
 import { linkWire, readLink } from './link-codec.ts'
-import { linkKinds } from './link-kinds.ts'
-import { createLinkMessage } from './link.ts'
+import { IPVLAN_MODE, linkKinds, MACVLAN_MODE } from './link-kinds.ts'
+import { bridgeVlanMessage, createLinkMessage } from './link.ts'
 import { forEachMessage, readAnswer, writeMessage, type Message } from './message.ts'
 import { readEvent } from './monitor.ts'
 import { neighMessage, readNeigh } from './neigh.ts'
@@ -141,6 +141,28 @@ test('an IPv6 underlay goes into the IPv6 attributes', () => {
   assert.ok(Buffer.from(data).includes(Buffer.from(hex('14001100fd00'))))
   assert.ok(Buffer.from(data).includes(Buffer.from(hex('14001000ff05'))))
   assert.deepEqual(decode(linkKinds.vxlan, data), { id: 5, local: 'fd00::1', group: 'ff05::5' })
+})
+
+test('kinds that few kernels have, byte for byte', () => {
+  // As `strace ip link add …` shows IFLA_INFO_DATA of each.
+  const table = [
+    [
+      encode(linkKinds.ipip, { local: ipText('10.0.0.1'), remote: ipText('0.0.0.0'), ttl: 64, pathMtuDiscovery: true }),
+      '08000200 0a000001 08000300 00000000 05000400 40000000 05000a00 01000000',
+    ],
+    [encode(linkKinds.ipvlan, { mode: IPVLAN_MODE.l3, flags: 0 }), '06000100 01000000 06000200 00000000'],
+    [encode(linkKinds.vlan, { id: 100, protocol: 0x8100 }), '06000100 64000000 06000500 81000000'],
+    [encode(linkKinds.macvlan, { mode: MACVLAN_MODE.bridge }), '08000100 04000000'],
+    [encode(linkKinds.vrf, { table: 1000 }), '08000100 e8030000'],
+  ] as const
+  for (const [bytes, expected] of table) assert.deepEqual(new Uint8Array(bytes), hex(expected))
+})
+
+test("a VLAN of a bridge's port, byte for byte", () => {
+  assert.deepEqual(
+    bodyOf(bridgeVlanMessage('add', 5, { id: 100, pvid: true, untagged: true })),
+    hex('07000000 05000000 00000000 00000000 0c001a80 08000200 06006400'),
+  )
 })
 
 test('a veth peer is born in its namespace under its name', () => {

@@ -65,6 +65,7 @@ export class NetlinkMonitor implements Disposable {
   readonly #buffer = new Uint8Array(RECEIVE_SIZE)
   readonly #watcher: PollWatcher
   #fd: number
+  #overrun = false
 
   constructor(options: MonitorOptions) {
     const sys = options.sys ?? nativeSys()
@@ -106,19 +107,21 @@ export class NetlinkMonitor implements Disposable {
   }
 
   #ready(status: number): void {
-    // libuv reports a socket error (ENOBUFS) as an event of its own and stops watching.
     if (status < 0) {
+      // libuv reports a socket error (ENOBUFS) as an event of its own and stops watching.
       this.#sys.getsockopt(this.#fd, SOL.SOCKET, SO.ERROR, new Uint8Array(4))
-      this.#options.onEvent({ kind: 'overrun' })
-      if (this.#fd >= 0) this.#watcher.start(READABLE)
-      return
+      this.#overrun = true
+      this.#watcher.start(READABLE)
     }
     for (let i = 0; i < TURN && this.#fd >= 0; i++) {
       const length = this.#sys.recv(this.#fd, this.#buffer, MSG.TRUNC)
-      if (length === -ERRNO.EAGAIN) return
+      if (length === -ERRNO.EAGAIN) {
+        this.#reportOverrun()
+        return
+      }
       if (length === -ERRNO.EINTR) continue
       if (length === -ERRNO.ENOBUFS || length > this.#buffer.length) {
-        this.#options.onEvent({ kind: 'overrun' })
+        this.#overrun = true
       } else if (length < 0) {
         this.#watcher.stop()
         this.#options.onError(new SysError(-length, 'recv', 'netlink monitor'))
@@ -127,6 +130,16 @@ export class NetlinkMonitor implements Disposable {
         this.#deliver(length)
       }
     }
+  }
+
+  /**
+   * Only when the queue is empty: until then the kernel drops further events without saying so again, and whoever lists
+   * too early would miss them for good.
+   */
+  #reportOverrun(): void {
+    if (!this.#overrun) return
+    this.#overrun = false
+    this.#options.onEvent({ kind: 'overrun' })
   }
 
   #deliver(length: number): void {
@@ -140,7 +153,7 @@ export class NetlinkMonitor implements Disposable {
     } catch (error) {
       if (!(error instanceof CodecError)) throw error
       // A message that we cannot read tells of a change that we did not see.
-      events.push({ kind: 'overrun' })
+      this.#overrun = true
     }
     for (const event of events) this.#options.onEvent(event)
   }

@@ -1,5 +1,6 @@
 /** A netlink socket for requests: synchronous, one conversation at a time, bounded in time and memory. */
 
+import { setImmediate } from 'node:timers/promises'
 import { Writer, type Reader } from '#codec/buffer.ts'
 import { nativeSys } from '#sys/addon.ts'
 import { AF, MSG, SIOCGSKNS, SO, SOCK, SOL } from '#sys/constants.ts'
@@ -32,6 +33,8 @@ const RECEIVE_SIZE = 64 * 1024
  * of a piece with an error of about 1.3 kB (truesize), and all of them must fit the receive buffer of 2 MB.
  */
 const PIECE_MESSAGES = 1024
+/** A piece of `batchInTurns`: a few milliseconds where one route costs 40 µs. */
+const TURN_MESSAGES = 128
 const PIECE_BYTES = 256 * 1024
 const BUFFER_SIZE = 1024 * 1024
 const MAX_DUMP_ATTEMPTS = 16
@@ -107,7 +110,21 @@ export class NetlinkSocket implements Disposable {
   batch(messages: readonly Message[]): BatchResult {
     const results: (NetlinkError | undefined)[] = Array.from({ length: messages.length })
     let next = 0
-    while (next < messages.length) next = this.#batchPiece(messages, next, results)
+    while (next < messages.length) next = this.#batchPiece(messages, next, results, PIECE_MESSAGES)
+    return results
+  }
+
+  /**
+   * Like `batch`, but lets the event loop turn after every few messages: thousands of routes keep the kernel busy for
+   * hundreds of milliseconds. The messages go in their order; other conversations on this socket may come between.
+   */
+  async batchInTurns(messages: readonly Message[]): Promise<BatchResult> {
+    const results: (NetlinkError | undefined)[] = Array.from({ length: messages.length })
+    let next = 0
+    while (next < messages.length) {
+      next = this.#batchPiece(messages, next, results, TURN_MESSAGES)
+      if (next < messages.length) await setImmediate()
+    }
     return results
   }
 
@@ -218,13 +235,18 @@ export class NetlinkSocket implements Disposable {
     return disturbed || cut ? undefined : found
   }
 
-  #batchPiece(messages: readonly Message[], from: number, results: (NetlinkError | undefined)[]): number {
+  #batchPiece(
+    messages: readonly Message[],
+    from: number,
+    results: (NetlinkError | undefined)[],
+    limit: number,
+  ): number {
     const writer = this.#startWriting()
     const sequenced: number[] = []
     const firstSeq = this.#seq
     let lastStart = -1
     let next = from
-    while (next < messages.length && sequenced.length < PIECE_MESSAGES && writer.length < PIECE_BYTES) {
+    while (next < messages.length && sequenced.length < limit && writer.length < PIECE_BYTES) {
       const message = messages[next]
       if (message === undefined) break
       const start = writer.length

@@ -7,12 +7,15 @@ import { parseMac } from '#ip/mac.ts'
 import { cidrText, ipNetText } from '#ip/prefix.ts'
 import { addAddr, deleteAddr, listAddrs, replaceAddr } from '#netlink/addr.ts'
 import { addFdb, appendFdb, deleteFdb, listFdb, replaceFdb } from '#netlink/fdb.ts'
+import { IPVLAN_MODE, MACVLAN_MODE, type LinkInfo } from '#netlink/link-kinds.ts'
 import {
+  bridgeVlanMessage,
   changeLink,
   createLink,
   deleteLink,
   findLink,
   getLink,
+  listBridgeVlans,
   listLinks,
   moveLink,
   setBridgePort,
@@ -23,6 +26,7 @@ import { addRoute, appendRoute, deleteRoute, getRoute, listRoutes, replaceRoute 
 import { addRule, deleteRule, listRules } from '#netlink/rule.ts'
 import { NetlinkSocket } from '#netlink/socket.ts'
 import { nativeSys } from '#sys/addon.ts'
+import { hasCode } from '#sys/errno.ts'
 import { openNetns } from '#sys/netns.ts'
 import { needsRoot, TestNetns } from './namespace.ts'
 
@@ -201,6 +205,70 @@ test('a VXLAN device with every field that flannel sets', options, () => {
   const [six] = netns.json('ip', 'link', 'show', 'v6')
   assert.equal(infoData(six)['local6'], 'fd00::1')
 })
+
+test('VLANs of a bridge and its port', options, (t) => {
+  using netns = new TestNetns()
+  using socket = NetlinkSocket.open({ netns: netns.path })
+  try {
+    createLink(socket, { name: 'br0', info: { kind: 'bridge', data: { vlanFiltering: true } } })
+  } catch (error) {
+    if (!hasCode(error, 'EOPNOTSUPP')) throw error
+    t.skip('the kernel lacks CONFIG_BRIDGE_VLAN_FILTERING')
+    return
+  }
+  const bridge = getLink(socket, 'br0').index
+  createLink(socket, { name: 'p0', master: bridge, info: { kind: 'veth', data: { peer: { name: 'p1' } } } })
+  const port = getLink(socket, 'p0').index
+  const vlan = { id: 100, pvid: true, untagged: true }
+  socket.request(bridgeVlanMessage('add', port, vlan))
+  socket.request(bridgeVlanMessage('add', bridge, { id: 100, pvid: false, untagged: false }, true))
+  assert.deepEqual(
+    listBridgeVlans(socket)
+      .get(port)
+      ?.find((seen) => seen.id === 100),
+    vlan,
+  )
+  const shown = netns.json('bridge', 'vlan', 'show', 'dev', 'p0')[0] as { vlans: Record<string, unknown>[] }
+  assert.ok(shown.vlans.some((seen) => seen['vlan'] === 100))
+  socket.request(bridgeVlanMessage('delete', port, vlan))
+  assert.equal(
+    listBridgeVlans(socket)
+      .get(port)
+      ?.some((seen) => seen.id === 100),
+    false,
+  )
+})
+
+/** Kinds that this machine's kernel may lack are made where it has them; their bytes are tested beside the code. */
+for (const info of [
+  { kind: 'dummy' },
+  { kind: 'ipip', data: { local: ipText('10.0.0.1'), ttl: 64, pathMtuDiscovery: true } },
+  { kind: 'macvlan', data: { mode: MACVLAN_MODE.bridge } },
+  { kind: 'ipvlan', data: { mode: IPVLAN_MODE.l3s } },
+  { kind: 'vlan', data: { id: 100 } },
+  { kind: 'vrf', data: { table: 1000 } },
+] satisfies LinkInfo[]) {
+  test(`a link of kind ${info.kind}`, options, async (t) => {
+    using netns = new TestNetns()
+    using socket = NetlinkSocket.open({ netns: netns.path })
+    createLink(socket, { name: 'under', up: true, info: { kind: 'veth', data: { peer: { name: 'other' } } } })
+    const stacked = info.kind === 'macvlan' || info.kind === 'ipvlan' || info.kind === 'vlan'
+    const parent = stacked ? getLink(socket, 'under').index : undefined
+    try {
+      createLink(socket, { name: 'x0', info, parent })
+    } catch (error) {
+      if (!hasCode(error, 'EOPNOTSUPP')) throw error
+      t.skip(`the kernel lacks ${info.kind}`)
+      return
+    }
+    const seen = getLink(socket, 'x0')
+    assert.equal(seen.info?.kind, info.kind)
+    assert.equal(seen.parent, parent ?? seen.parent)
+    const data: Record<string, unknown> = 'data' in info ? { ...info.data } : {}
+    assert.deepEqual(pick({ ...seen.info?.data }, ...Object.keys(data)), data)
+    await deleteLink(socket, 'x0')
+  })
+}
 
 test('addresses of both families, their flags, and what replacing does', options, () => {
   using netns = new TestNetns()

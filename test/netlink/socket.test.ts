@@ -123,6 +123,21 @@ test(
   },
 )
 
+test('a batch in turns lets the event loop live, and other requests between', options, async () => {
+  using at = setup()
+  const messages = Array.from({ length: 1000 }, (_, n) => routeMessage('add', { dst: prefix(n % 999), oif: at.oif }))
+  let ticks = 0
+  const ticker = setInterval(() => {
+    ticks++
+    assert.equal(getLink(at.socket, 'd0').index, at.oif)
+  }, 0)
+  const results = await at.socket.batchInTurns(messages)
+  clearInterval(ticker)
+  assert.deepEqual(results.map((result) => result?.code).filter(Boolean), ['EEXIST'])
+  assert.equal(results[999]?.code, 'EEXIST')
+  assert.ok(ticks > 0)
+})
+
 test('a real timeout ends a wait that nobody answers', options, () => {
   using netns = new TestNetns()
   using socket = NetlinkSocket.open({ netns: netns.path, timeoutMs: 100 })
