@@ -34,7 +34,7 @@ export const burst: Benchmark = {
     // The reference takes half a minute to delete them all: each round has a fresh node, and the warm-up a small one.
     const peerRound = async (round: number): Promise<number> => {
       await using fresh = new Bed(signal)
-      return addAll(await CniNode.make(fresh, 'peer', round === 0 ? AT_ONCE : PODS, reference))
+      return await addAll(await CniNode.make(fresh, 'peer', round === 0 ? AT_ONCE : PODS, reference))
     }
     const times = await interleave({ pairs: runs, signal }, ownRound, peerRound)
     const about = { what: `${PODS} ADD, ${AT_ONCE} at once`, against: 'reference plugins', unit: 'ms' } as const

@@ -28,7 +28,7 @@ export function spawnIn(
   return netns === undefined ? start() : inNetns(netns, start)
 }
 
-/** Runs a program to its end and gives what it printed. Throws ProgramError with its last words when it fails. */
+/** Runs a program to its end and gives what it printed. Throws ProgramError with its first words of complaint when it fails. */
 export function run(file: string, args: readonly string[], options: RunOptions = {}): Promise<string> {
   const { netns, env = {}, input, timeoutMs = 60_000, signal } = options
   const { promise, resolve, reject } = Promise.withResolvers<string>()
@@ -42,7 +42,7 @@ export function run(file: string, args: readonly string[], options: RunOptions =
   let out = ''
   let err = ''
   child.stdout?.setEncoding('utf8').on('data', (chunk: string) => (out += chunk))
-  child.stderr?.setEncoding('utf8').on('data', (chunk: string) => (err = (err + chunk).slice(-4000)))
+  child.stderr?.setEncoding('utf8').on('data', (chunk: string) => (err = (err + chunk).slice(0, 4000)))
   // Who does not read its input says more by its exit code.
   child.stdin?.on('error', () => {})
   child.stdin?.end(input)
@@ -50,7 +50,9 @@ export function run(file: string, args: readonly string[], options: RunOptions =
   child.once('close', (code, killed) => {
     if (code === 0) return resolve(out)
     const how = killed === null ? `ended with code ${code}` : `was ended by ${killed} (limit ${timeoutMs / 1000} s)`
-    reject(new ProgramError(`${[file, ...args.slice(0, 8)].join(' ')} ${how}: ${`${err}\n${out}`.trim().slice(-2000)}`))
+    reject(
+      new ProgramError(`${[file, ...args.slice(0, 8)].join(' ')} ${how}: ${`${err}\n${out}`.trim().slice(0, 2000)}`),
+    )
   })
   return promise
 }
