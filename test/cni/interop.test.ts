@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { execFile, spawn, type ChildProcess } from 'node:child_process'
 import { accessSync, existsSync } from 'node:fs'
-import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readdir, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
 import { after, before, beforeEach, afterEach, describe, test } from 'node:test'
@@ -272,6 +272,29 @@ describe("Go's cnitool with our plugins", { skip: noRoot || noBridge || noCnitoo
         await stopAgent()
       }
     })
+  }
+
+  const mixes: readonly [what: string, theirs: string, ours: string][] = [
+    ['our bridge with their host-local', 'host-local', 'bridge'],
+    ['their bridge with our host-local', 'bridge', 'host-local'],
+  ]
+  for (const [what, foreign, own] of mixes) {
+    for (const hasAgent of [false, true]) {
+      test(`${what}, ${hasAgent ? 'through the agent' : 'without an agent'}`, { skip: noReference }, async () => {
+        await writeList('1.0.0')
+        const mixed = join(dir, 'mixed')
+        await mkdir(mixed)
+        await symlink(join(reference, foreign), join(mixed, foreign))
+        await symlink(join(ours, own), join(mixed, own))
+        if (hasAgent) await startAgent()
+        try {
+          const tool = theirTool(mixed, hasAgent ? { HEDDLE_NODE: '/nonexistent' } : {})
+          await life(tool, tool, tool)
+        } finally {
+          await stopAgent()
+        }
+      })
+    }
   }
 
   test('STATUS and GC', async () => {

@@ -214,6 +214,22 @@ describe('the shim with an agent', () => {
     assert.equal(codes.filter((code) => code === 1).length, 1)
   })
 
+  test('the kernel names the caller', async () => {
+    let seen: unknown
+    const peer = peerOf(nativeSys())
+    await using it = await agent({}, { peerOf: (socket) => (seen = peer(socket)) })
+    await run({ ...it.env, CNI_COMMAND: 'STATUS' }, stdin)
+    assert.ok(isObject(seen) && typeof seen['pid'] === 'number' && seen['pid'] !== process.pid)
+    assert.equal(seen['uid'], process.getuid?.())
+  })
+
+  test('another user is refused, and nothing is done', async () => {
+    await using it = await agent({}, { peerOf: () => ({ uid: 12345, pid: 1 }) })
+    const ran = await run({ ...it.env, CNI_COMMAND: 'ADD' }, stdin)
+    assert.equal(documentOf(ran)['code'], 11)
+    assert.deepEqual(it.plugin.calls, [])
+  })
+
   test('the socket is its owner only, in a directory of its own', async () => {
     await using it = await agent()
     const socket = await stat(it.server.socketPath)
