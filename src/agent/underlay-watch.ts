@@ -9,7 +9,8 @@ import { listLinks } from '#netlink/link.ts'
 import { NetlinkMonitor, type NetlinkEvent } from '#netlink/monitor.ts'
 import { listRoutes } from '#netlink/route.ts'
 import type { NetlinkSocket } from '#netlink/socket.ts'
-import { HEDDLE_PROTOCOL, MAIN_TABLE } from '#state/entry.ts'
+import { MAIN_TABLE } from '#state/entry.ts'
+import { isHeddleProtocol } from '#state/protocol.ts'
 import type { MainRoute, UnderlayFacts } from '#flannel/underlay.ts'
 
 /** Reads what the kernel has. Routes inside the pod networks are left out: they are plans' results, not their input. Throws NetlinkError. */
@@ -19,7 +20,7 @@ export function readUnderlay(socket: NetlinkSocket, podNetworks: readonly CidrTe
   const names = new Map(links.map(({ index, name }) => [index, name]))
   const routes = listRoutes(socket, { table: MAIN_TABLE, type: 'unicast' }).flatMap((route): MainRoute[] => {
     const dst = parseCidr(route.dst)
-    if (route.protocol === HEDDLE_PROTOCOL || pods.some((pod) => containsCidr(pod, dst))) return []
+    if (isHeddleProtocol(route.protocol) || pods.some((pod) => containsCidr(pod, dst))) return []
     const [hop = { oif: route.oif, gateway: route.gateway }] = route.nexthops ?? []
     const dev = hop.oif === undefined ? undefined : names.get(hop.oif)
     return [
@@ -75,7 +76,7 @@ export class UnderlayWatch implements Disposable {
 
   #hear(event: NetlinkEvent): void {
     // Thousands of these are ours.
-    if (event.kind === 'route' && (event.route.protocol === HEDDLE_PROTOCOL || event.route.table !== MAIN_TABLE)) return
+    if (event.kind === 'route' && (isHeddleProtocol(event.route.protocol) || event.route.table !== MAIN_TABLE)) return
     this.#timer ??= setTimeout(() => {
       this.#timer = undefined
       this.#changed()

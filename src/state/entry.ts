@@ -7,6 +7,7 @@
 import { familyOf } from '#ip/prefix.ts'
 import type { CidrText, Family, IpNetText, IpText, MacText } from '#ip/text.ts'
 import type { Table } from '#nft/table.ts'
+import { routeProtocol } from './protocol.ts'
 
 /** Who put an entry here (`flannel/vxlan`) and which object made it (`node/worker-2`). */
 export interface Origin {
@@ -72,7 +73,7 @@ export interface RouteEntry {
   readonly src?: IpText
   /** Absent: as `ip route` chooses (`normal` fills it in). */
   readonly scope?: RouteScope
-  /** Who programmed it (rtnetlink.h RTPROT_*); absent means ours, `HEDDLE_PROTOCOL`. */
+  /** Who programmed it (rtnetlink.h RTPROT_*); absent means ours (`routeProtocol`). */
   readonly protocol?: number
 }
 
@@ -177,9 +178,6 @@ export const defaultPriority = (dst: CidrText): number => (familyOf(dst) === 4 ?
 
 export const MAIN_TABLE = 254
 
-/** Marks routes, neighbours and rules as Heddle's ('H'; unused in iproute2's rt_protos). */
-export const HEDDLE_PROTOCOL = 0x48
-
 /** Marks links as the agent's own (IFLA_IFALIAS). Links of CNI plugins bear other aliases. */
 export const LINK_ALIAS = 'heddle agent'
 
@@ -198,7 +196,7 @@ export function normal(entry: Entry): Entry {
     ...(entry.src === undefined ? {} : { src: entry.src }),
     onlink: entry.onlink ?? false,
     scope: entry.scope ?? defaultScope(entry),
-    protocol: entry.protocol ?? HEDDLE_PROTOCOL,
+    protocol: entry.protocol ?? routeProtocol(dst),
   }
 }
 

@@ -24,10 +24,11 @@ import { readSysctl } from '#sys/sysctl.ts'
 import { Applier } from './apply.ts'
 import { Devices } from './devices.ts'
 import type { Operation } from './diff.ts'
-import { HEDDLE_PROTOCOL, keyOf, LINK_ALIAS, type Entry, type Key, type NftEntry } from './entry.ts'
+import { keyOf, LINK_ALIAS, type Entry, type Key, type NftEntry } from './entry.ts'
 import type { Change, Failure, Kernel } from './kernel.ts'
 import { NodeState } from './node-state.ts'
 import { addressEntry, fdbEntry, linkEntry, neighEntry, neighKey, routeEntry, ruleEntry } from './observe.ts'
+import { isHeddleProtocol } from './protocol.ts'
 
 export interface NetlinkKernelOptions {
   readonly clock: Clock
@@ -105,8 +106,8 @@ export class NetlinkKernel implements Kernel {
     for (const addr of listAddrs(this.#route))
       take(addressEntry(addr, this.#devices), own.has(addr.index) && addr.scope !== 'link')
     for (const route of listRoutes(this.#route))
-      take(routeEntry(route, this.#devices), route.protocol === HEDDLE_PROTOCOL)
-    for (const rule of listRules(this.#route)) take(ruleEntry(rule), rule.protocol === HEDDLE_PROTOCOL)
+      take(routeEntry(route, this.#devices), isHeddleProtocol(route.protocol))
+    for (const rule of listRules(this.#route)) take(ruleEntry(rule), isHeddleProtocol(rule.protocol))
     for (const neigh of listNeighs(this.#route)) take(neighEntry(neigh, this.#devices), own.has(neigh.index))
     for (const index of own) for (const fdb of listFdb(this.#route, { index })) take(fdbEntry(fdb, this.#devices), true)
     for (const entry of this.#seenTables(wanted)) seen.put(entry)
@@ -199,10 +200,10 @@ export class NetlinkKernel implements Kernel {
         this.#onAddr(event.addr, event.change)
         return
       case 'route':
-        this.#onObject(routeEntry(event.route, this.#devices), event.change, event.route.protocol === HEDDLE_PROTOCOL)
+        this.#onObject(routeEntry(event.route, this.#devices), event.change, isHeddleProtocol(event.route.protocol))
         return
       case 'rule':
-        this.#onObject(ruleEntry(event.rule), event.change, event.rule.protocol === HEDDLE_PROTOCOL)
+        this.#onObject(ruleEntry(event.rule), event.change, isHeddleProtocol(event.rule.protocol))
         return
       case 'neigh': {
         const { neigh } = event

@@ -11,7 +11,8 @@ import { ruleMessage } from '#netlink/rule.ts'
 import type { ErrnoName } from '#sys/errno.ts'
 import type { Devices } from './devices.ts'
 import type { Operation } from './diff.ts'
-import { HEDDLE_PROTOCOL, type LinkEntry, type RouteEntry } from './entry.ts'
+import type { LinkEntry, RouteEntry } from './entry.ts'
+import { HEDDLE_PROTOCOL } from './protocol.ts'
 
 export class DeviceMissing extends Error {
   override readonly name = 'DeviceMissing'

@@ -1,15 +1,8 @@
 /** Entries as the commands that would make them: for `--dry-run`, for logs, and for people who want to do it by hand. */
 
 import type { Operation } from './diff.ts'
-import {
-  HEDDLE_PROTOCOL,
-  MAIN_TABLE,
-  defaultPriority,
-  type Entry,
-  type LinkData,
-  type RouteEntry,
-  type RuleEntry,
-} from './entry.ts'
+import { MAIN_TABLE, defaultPriority, type Entry, type LinkData, type RouteEntry, type RuleEntry } from './entry.ts'
+import { routeProtocol } from './protocol.ts'
 
 /** One operation as one command line. */
 export function printOperation(operation: Operation): string {
@@ -86,7 +79,7 @@ function route(entry: RouteEntry): string {
     entry.via && `via ${entry.via}`,
     entry.dev && `dev ${entry.dev}`,
     entry.table !== MAIN_TABLE && `table ${entry.table}`,
-    `proto ${protocol(entry.protocol ?? HEDDLE_PROTOCOL)}`,
+    `proto ${protocol(entry.protocol ?? routeProtocol(entry.dst))}`,
     entry.scope !== undefined && entry.scope !== 'global' && `scope ${entry.scope}`,
     entry.src && `src ${entry.src}`,
     entry.priority !== defaultPriority(entry.dst) && `metric ${entry.priority}`,
