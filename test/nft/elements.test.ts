@@ -78,8 +78,13 @@ const refused = (errnoName: string, element?: number) => (error: unknown) =>
 
 async function prepared(): Promise<NftNetns> {
   const netns = new NftNetns()
-  await applyText(renderTable(table), { netns: netns.path })
-  return netns
+  try {
+    await applyText(renderTable(table), { netns: netns.path })
+    return netns
+  } catch (error) {
+    netns[Symbol.dispose]()
+    throw error
+  }
 }
 
 const portElement = (i: number): Element => ({
