@@ -274,6 +274,21 @@ test('descriptors travel over a unix socket, and the peer is known', (t) => {
   for (const fd of [copy, source, peer, client, server]) assert.equal(sys.close(fd), 0)
 })
 
+test('a process that gave up its capabilities can no longer change the network', root, (t) => {
+  const path = netns(t)
+  const program = `
+    import { nativeSys } from '#sys/addon.ts'
+    import { inNetns } from '#sys/netns.ts'
+    const sys = nativeSys()
+    const dropped = sys.capSet(0, 0)
+    try { inNetns(${JSON.stringify(path)}, () => 1) } catch (error) { console.log(dropped, error.code) }`
+  const output = execFileSync(process.execPath, ['--input-type=module', '--eval', program], {
+    encoding: 'utf8',
+    cwd: join(import.meta.dirname, '..', '..'),
+  })
+  assert.equal(output.trim(), '0 EPERM')
+})
+
 test('the boot id is a UUID', () => {
   assert.match(bootId(), /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/)
 })
