@@ -139,7 +139,7 @@ class Kernel implements Disposable {
     const neigh = this.neigh(ip, index)
     return {
       meaning,
-      command: `ip neigh show ${ip} dev ${this.nameOf(index)}`,
+      command: `ip neigh show ${ip}`,
       line: neigh === undefined ? undefined : neighLine(neigh, this.nameOf),
       values: { ip, mac: neigh?.mac ?? '?', ...values },
     }
@@ -193,7 +193,7 @@ function readTunnel(kernel: Kernel, route: SeenRoute, device: Link, gateway: IpT
     kernel.neighEntry('tunnel-neighbour', gateway, device.index, { device: device.name }),
     {
       meaning: 'tunnel-fdb',
-      command: `bridge fdb show dev ${device.name}`,
+      command: 'bridge fdb',
       line: fdb === undefined ? undefined : fdbLine(fdb, nameOf),
       values: { mac: mac ?? '?', remote: fdb?.dst ?? '?' },
     },
