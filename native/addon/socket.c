@@ -1,5 +1,6 @@
 #include "addon.h"
 
+#include <linux/filter.h>
 #include <sys/socket.h>
 
 static napi_value js_socket(napi_env env, napi_callback_info info) {
@@ -78,6 +79,19 @@ static napi_value js_setsockopt(napi_env env, napi_callback_info info) {
   return int_value(env, result_of(setsockopt(fd, level, name, value.data, (socklen_t)value.length)));
 }
 
+/* attachFilter(fd, program): program is an array of struct sock_filter. */
+static napi_value js_attach_filter(napi_env env, napi_callback_info info) {
+  struct args args = args_of(env, info);
+  int fd = arg_int(&args);
+  struct bytes program = arg_bytes(&args);
+  if (!args.ok) return NULL;
+  struct sock_fprog filter = {
+      .len = (unsigned short)(program.length / sizeof(struct sock_filter)),
+      .filter = (struct sock_filter *)program.data,
+  };
+  return int_value(env, result_of(setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof filter)));
+}
+
 /* send(fd, bytes, flags, address?): sendto when there is an address. SIGPIPE never. */
 static napi_value js_send(napi_env env, napi_callback_info info) {
   struct args args = args_of(env, info);
@@ -109,6 +123,7 @@ void register_socket(napi_env env, napi_value exports) {
   add_function(env, exports, "getsockname", js_getsockname);
   add_function(env, exports, "getsockopt", js_getsockopt);
   add_function(env, exports, "setsockopt", js_setsockopt);
+  add_function(env, exports, "attachFilter", js_attach_filter);
   add_function(env, exports, "send", js_send);
   add_function(env, exports, "recv", js_recv);
 }

@@ -1,6 +1,6 @@
 /** What changes in a namespace, as it changes. */
 
-import { CodecError, type Reader } from '#codec/buffer.ts'
+import { CodecError, LITTLE, type Reader } from '#codec/buffer.ts'
 import { nativeSys } from '#sys/addon.ts'
 import { AF, MSG, SO, SOCK, SOL } from '#sys/constants.ts'
 import { check, ERRNO, SysError } from '#sys/errno.ts'
@@ -13,9 +13,10 @@ import { readFdb, type SeenFdb } from './fdb.ts'
 import { readLink, type Link } from './link-codec.ts'
 import { forEachMessage, type Header } from './message.ts'
 import { readNeigh, type SeenNeigh } from './neigh.ts'
+import { portOf } from './port.ts'
 import { readRoute, type SeenRoute } from './route-codec.ts'
 import { readRule, type SeenRule } from './rule.ts'
-import { int32, setBuffers } from './socket.ts'
+import { int32, setBuffers, type NetlinkSocket } from './socket.ts'
 
 export type Change = 'new' | 'delete'
 
@@ -43,6 +44,8 @@ export type EventGroup = keyof typeof GROUPS
 export interface MonitorOptions {
   readonly groups: readonly EventGroup[]
   readonly onEvent: (event: NetlinkEvent) => void
+  /** Changes made through this socket are not told, as far as the kernel says who made them (not for forwarding entries of tunnels). */
+  readonly except?: NetlinkSocket | undefined
   /** The socket broke: no more events will come. */
   readonly onError: (error: Error) => void
   readonly netns?: Netns | undefined
@@ -77,6 +80,9 @@ export class NetlinkMonitor implements Disposable {
       setBuffers(this.#fd, options.bufferSize ?? 4 * 1024 * 1024, sys)
       // Without a port id of its own a socket is taken for the kernel itself, which no notification goes to.
       check(sys.bind(this.#fd, sockaddrNetlink()), 'bind', 'netlink')
+      if (options.except !== undefined) {
+        check(sys.attachFilter(this.#fd, exceptFrom(portOf(options.except))), 'setsockopt', 'SO_ATTACH_FILTER')
+      }
       for (const group of options.groups.flatMap((name) => GROUPS[name])) {
         const rc = sys.setsockopt(this.#fd, SOL.NETLINK, NETLINK_OPTION.ADD_MEMBERSHIP, int32(group))
         check(rc, 'setsockopt', `NETLINK_ADD_MEMBERSHIP ${group}`)
@@ -164,6 +170,28 @@ function sockaddrNetlink(): Uint8Array {
   const address = new Uint16Array(6)
   address[0] = AF.NETLINK
   return new Uint8Array(address.buffer)
+}
+
+/**
+ * Drops in the kernel what bears a port id (nlmsg_pid): thousands of own changes are then neither queued nor read. Loads are
+ * in network order whatever the machine's is, so the number is swapped where they differ. Source: linux/filter.h.
+ */
+function exceptFrom(port: number): Uint8Array {
+  const PID_OFFSET = 12
+  const program = new DataView(new ArrayBuffer(4 * 8))
+  const instruction = (index: number, code: number, jumpTrue: number, jumpFalse: number, value: number): void => {
+    program.setUint16(8 * index, code, LITTLE)
+    program.setUint8(8 * index + 2, jumpTrue)
+    program.setUint8(8 * index + 3, jumpFalse)
+    program.setUint32(8 * index + 4, value, LITTLE)
+  }
+  const swapped = new DataView(new ArrayBuffer(4))
+  swapped.setUint32(0, port, LITTLE)
+  instruction(0, 0x20, 0, 0, PID_OFFSET) // ld [12]
+  instruction(1, 0x15, 0, 1, swapped.getUint32(0)) // jeq port
+  instruction(2, 0x06, 0, 0, 0) // ret 0: drop
+  instruction(3, 0x06, 0, 0, 0xffff_ffff) // ret all
+  return new Uint8Array(program.buffer)
 }
 
 /** One notification; undefined for what is not ours to know (other families, bridge port messages). */

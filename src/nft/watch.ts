@@ -5,9 +5,10 @@ import { CodecError, LITTLE } from '#codec/buffer.ts'
 import { cstring } from '#codec/codec.ts'
 import { NETLINK_OPTION } from '#netlink/constants.ts'
 import { forEachMessage } from '#netlink/message.ts'
+import { portOf } from '#netlink/port.ts'
 import { int32, type NetlinkSocket, setBuffers } from '#netlink/socket.ts'
 import { nativeSys } from '#sys/addon.ts'
-import { AF, MSG, SO, SOL } from '#sys/constants.ts'
+import { MSG, SO, SOL } from '#sys/constants.ts'
 import { check, ERRNO, SysError } from '#sys/errno.ts'
 import { type Netns } from '#sys/netns.ts'
 import { PollWatcher } from '#sys/poll.ts'
@@ -181,21 +182,4 @@ export class RulesetWatch implements Disposable {
     this.#touched = new Map()
     this.#listener({ kind: 'change', generation, tables, own: this.#own.has(port), process })
   }
-}
-
-/** A netlink socket's port, its sender's address; bound now when it has sent nothing yet. Source: struct sockaddr_nl. */
-function portOf(socket: NetlinkSocket): number {
-  const sys = nativeSys()
-  const address = new DataView(new ArrayBuffer(12))
-  const bytes = new Uint8Array(address.buffer)
-  const read = (): number => {
-    check(sys.getsockname(socket.fd, bytes), 'getsockname', 'netlink')
-    return address.getUint32(4, LITTLE)
-  }
-  const port = read()
-  if (port !== 0) return port
-  address.setUint16(0, AF.NETLINK, LITTLE)
-  address.setUint32(8, 0, LITTLE)
-  check(sys.bind(socket.fd, bytes), 'bind', 'netlink')
-  return read()
 }

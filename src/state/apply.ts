@@ -16,6 +16,8 @@ export interface ApplierOptions {
   readonly route: NetlinkSocket
   readonly nft: NetlinkSocket
   readonly devices: Devices
+  /** Takes in what the kernel has told so far. */
+  readonly catchUp: () => void
   /** Runs something in the namespace of the sockets. */
   readonly inside: <T>(fn: () => T) => T
 }
@@ -98,7 +100,7 @@ export class Applier {
     const { route, devices } = this.#options
     const { name, mtu, mac, up } = entry
     createLink(route, { name, mtu, mac, up, alias: LINK_ALIAS, info: linkInfo(entry, devices) })
-    devices.put(getLink(route, name))
+    this.#lookAgain(name)
   }
 
   /** Sets only what differs: writing even the same MAC makes the kernel forget the device's neighbours. */
@@ -109,6 +111,13 @@ export class Applier {
       ...(entry.up === from.up ? {} : { up: entry.up }),
       alias: LINK_ALIAS,
     })
+    this.#lookAgain(entry.name)
+  }
+
+  /** First what was told on the way, which is older: a device that comes up is told of as down before. */
+  #lookAgain(name: string): void {
+    this.#options.catchUp()
+    this.#options.devices.put(getLink(this.#options.route, name))
   }
 
   async #removeLink({ name }: LinkEntry): Promise<void> {

@@ -67,6 +67,7 @@ export class NetlinkKernel implements Kernel {
       nft: this.#nft,
       devices: this.#devices,
       inside: (fn) => this.#inside(fn),
+      catchUp: () => this.#monitor?.drain(),
     })
   }
 
@@ -76,6 +77,8 @@ export class NetlinkKernel implements Kernel {
     const where = this.#options.netns === undefined ? {} : { netns: this.#options.netns }
     this.#monitor = new NetlinkMonitor({
       ...where,
+      // What we did ourselves we know; a link we make is looked up, for its index.
+      except: this.#route,
       groups: ['link', 'addr', 'route', 'rule', 'neigh'],
       onEvent: (event) => this.#guard(() => this.#onEvent(event)),
       onError: (error) => this.#options.onError?.(error),

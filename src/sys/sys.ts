@@ -31,6 +31,8 @@ export interface Sys {
   getsockname(fd: number, out: Uint8Array): number
   getsockopt(fd: number, level: number, name: number, out: Uint8Array): number
   setsockopt(fd: number, level: number, name: number, value: Uint8Array): number
+  /** `program`: an array of struct sock_filter, classic BPF in native byte order. */
+  attachFilter(fd: number, program: Uint8Array): number
   send(fd: number, bytes: Uint8Array, flags: number, address?: Uint8Array | null): number
   recv(fd: number, buffer: Uint8Array, flags: number): number
   sendmsg(fd: number, bytes: Uint8Array, address: Uint8Array | null, control: Uint8Array | null, flags: number): number
