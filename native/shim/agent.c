@@ -27,8 +27,19 @@ static void decimal(struct buffer *to, unsigned long long value) {
   append(to, at, (size_t)(digits + sizeof digits - at));
 }
 
+/* `KEY=device:inode` of what the path leads to from here, if it leads anywhere. */
+static void identity(struct buffer *to, const char *key, const char *path) {
+  struct stat found;
+  if (stat(path, &found)) return;
+  append_text(to, key);
+  decimal(to, (unsigned long long)found.st_dev);
+  append_text(to, ":");
+  decimal(to, (unsigned long long)found.st_ino);
+  append(to, "", 1);
+}
+
 /* Strings `KEY=VALUE`, each with its NUL, and an empty one behind them. The HEDDLE_ ones say who calls, so that the agent can tell whether it
- * stands in the same network namespace, and what relative paths and /proc/self mean. */
+ * stands in the same network namespace and finds the same container, and what relative paths and /proc/self mean. */
 static void append_environment(struct buffer *frame, const char *type) {
   for (char **item = environ; *item; item++) {
     for (size_t i = 0; i < sizeof passed_on / sizeof *passed_on; i++) {
@@ -45,14 +56,9 @@ static void append_environment(struct buffer *frame, const char *type) {
     append_text(frame, "HEDDLE_CWD=");
     append(frame, directory, strlen(directory) + 1);
   }
-  struct stat netns;
-  if (stat("/proc/self/ns/net", &netns) == 0) {
-    append_text(frame, "HEDDLE_NETNS=");
-    decimal(frame, (unsigned long long)netns.st_dev);
-    append_text(frame, ":");
-    decimal(frame, (unsigned long long)netns.st_ino);
-    append(frame, "", 1);
-  }
+  identity(frame, "HEDDLE_NETNS=", "/proc/self/ns/net");
+  const char *target = getenv("CNI_NETNS");
+  if (target && *target) identity(frame, "HEDDLE_TARGET=", target);
   append(frame, "", 1);
 }
 

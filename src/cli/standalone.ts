@@ -3,9 +3,9 @@
  * document and an exit code out.
  */
 
-import { readFileSync } from 'node:fs'
+import { readFileSync, writeSync } from 'node:fs'
 
-import { internalError, messageOf, tryAgain, unavailable } from '#cni/errors.ts'
+import { internalError, invalidConfig, messageOf, tryAgain } from '#cni/errors.ts'
 import { pluginHost } from '#cni/runtime/delegate.ts'
 import { openHost } from '#cni/runtime/host.ts'
 import { failure, runPlugin, type Answer } from '#cni/shell.ts'
@@ -27,7 +27,7 @@ async function run(type: string): Promise<Answer> {
   const plugin = registry.get(type)
   if (plugin === undefined) {
     const known = [...registry.keys()].join(', ')
-    return failure(unavailable(`Heddle has no plugin type ${JSON.stringify(type)}`, `it has ${known}`))
+    return failure(invalidConfig(`Heddle has no plugin type ${JSON.stringify(type)}`, `it has ${known}`))
   }
   const call = {
     env: process.env,
@@ -54,6 +54,12 @@ const fail = (error: unknown): void => {
   finish(failure(internalError(messageOf(error))))
 }
 
+// A plugin that waits for something that can no longer happen lets the process end in silence.
+process.on('exit', () => {
+  if (isFinished) return
+  writeSync(1, failure(internalError('the plugin ended without an answer')).stdout)
+  process.exitCode = 1
+})
 process.on('uncaughtException', fail)
 process.on('unhandledRejection', fail)
 setTimeout(() => {

@@ -2,16 +2,17 @@ import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { chmod, copyFile, mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
-import { createServer, type Socket } from 'node:net'
+import { connect, createServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 
 import { peerOf } from '#agent/cni/peer.ts'
-import { decodeCall, frameLength } from '#agent/cni/protocol.ts'
+import { decodeAnswer, decodeCall, encodeCall, frameLength } from '#agent/cni/protocol.ts'
 import { startCniServer, type CniServer, type CniServerOptions } from '#agent/cni/server.ts'
 import { fakeHost, scriptedPlugin, type Script, type ScriptedPlugin } from '#cni/fake-host.ts'
 import { isObject, type JsonObject } from '#cni/json.ts'
+import { netnsIdentity } from '#cni/netns.ts'
 import { isShim } from '#cni/runtime/find.ts'
 import { nativeSys } from '#sys/addon.ts'
 // @ts-expect-error plain JavaScript without declarations
@@ -214,6 +215,26 @@ describe('the shim with an agent', () => {
     assert.equal(codes.filter((code) => code === 1).length, 1)
   })
 
+  test('a caller that sees another namespace at the path is left to the standalone program', async () => {
+    await using it = await agent()
+    const call = (target: string): Buffer =>
+      encodeCall({
+        env: { ...baseEnv, CNI_COMMAND: 'ADD', CNI_NETNS: dir, HEDDLE_TYPE: 'noop', HEDDLE_TARGET: target },
+        stdin,
+      })
+    const exchange = (frame: Buffer): Promise<Buffer> =>
+      new Promise((resolve) => {
+        const chunks: Buffer[] = []
+        const socket = connect(it.server.socketPath)
+        socket.on('data', (chunk) => chunks.push(chunk))
+        socket.once('close', () => resolve(Buffer.concat(chunks)))
+        socket.write(frame)
+      })
+    assert.equal(decodeAnswer(await exchange(call('1:1'))), undefined)
+    assert.deepEqual(it.plugin.calls, [])
+    assert.equal(decodeAnswer(await exchange(call(netnsIdentity(dir) ?? '')))?.exitCode, 0)
+  })
+
   test('the kernel names the caller', async () => {
     let seen: unknown
     const peer = peerOf(nativeSys())
@@ -267,7 +288,6 @@ describe('the shim with an agent', () => {
 
   test('a connection that sends nothing, half a frame or nonsense harms nobody', async () => {
     await using it = await agent()
-    const { connect } = await import('node:net')
     for (const bytes of ['', '\0', '\0\0\0\x20\x01CNI_', '\xff\xff\xff\xff', '\0\0\0\x04\x01AAA']) {
       const socket = connect(it.server.socketPath)
       socket.on('error', () => {})

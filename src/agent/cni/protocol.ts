@@ -5,7 +5,8 @@
  *     answer: u32 length of what follows | u8 version | u8 kind | u8 exit code | u32 length of stderr | stderr | stdout, to the end
  *
  * Keys of a call: the caller's CNI_* variables and its tracing context (TRACEPARENT, TRACESTATE, BAGGAGE), and what the shim adds: HEDDLE_TYPE (the
- * name it was started under), HEDDLE_PID, HEDDLE_CWD, HEDDLE_NETNS (`device:inode` of its network namespace).
+ * name it was started under), HEDDLE_PID, HEDDLE_CWD, HEDDLE_NETNS (`device:inode` of its network namespace), HEDDLE_TARGET (the same of what
+ * CNI_NETNS leads to from where it stands).
  * Kind 0 is an answer. Kind 1 means "not for me, nothing was done": the shim runs the standalone program.
  */
 

@@ -61,13 +61,15 @@ export async function startCniServer(options: CniServerOptions): Promise<CniServ
   const calls = new Set<Promise<void>>()
 
   async function answer(frame: CallFrame, peer: Peer | undefined): Promise<Answer | undefined> {
-    const { HEDDLE_TYPE: type = '', HEDDLE_NETNS: netns, CNI_COMMAND: verb = '' } = frame.env
+    const { HEDDLE_TYPE: type = '', HEDDLE_NETNS: netns, HEDDLE_TARGET: target, CNI_COMMAND: verb = '' } = frame.env
     // A caller in another network namespace means another "host" than this agent's.
     if (netns !== undefined && netns !== namespace) return undefined
     const plugin = options.registry.get(type)
     // The shim was installed under a name that this agent does not know; a newer standalone program may.
     if (plugin === undefined) return undefined
     const call = callOf(frame, peer)
+    // The caller sees a namespace where this process sees none, or another: they have different mounts, or different process ids.
+    if (target !== undefined && target !== identityOf(call.netnsPath ?? '')) return undefined
     const host = pluginHost(options.host, {
       registry: options.registry,
       env: call.env,
@@ -148,6 +150,14 @@ export async function startCniServer(options: CniServerOptions): Promise<CniServ
   }
 }
 
+function identityOf(path: string): string | undefined {
+  try {
+    return netnsIdentity(path)
+  } catch {
+    return undefined
+  }
+}
+
 const pause = (ms: number): Promise<void> =>
   new Promise((resolve) => {
     setTimeout(resolve, ms).unref()
@@ -171,8 +181,8 @@ function callOf({ env, stdin }: CallFrame, peer: Peer | undefined): Call {
     CNI_NETNS: netns = '',
     CNI_PATH: path = '',
   } = env
-  // The kernel's word for the pid counts: the caller may live in another pid namespace.
-  const caller = { pid: peer?.pid ?? Number(pid), cwd }
+  // The kernel's word for the pid counts: the caller may live in another pid namespace (0: one that is not seen from here).
+  const caller = { pid: peer?.pid || Number(pid), cwd }
   const dirs = path.split(':').map((dir) => fromCaller(dir, caller))
   const known = Object.entries(env).filter(([key]) => !key.startsWith('HEDDLE_'))
   return {
