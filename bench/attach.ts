@@ -44,7 +44,8 @@ interface Rounds extends Paired<readonly number[]> {
   readonly peer: number[][]
 }
 
-async function inTurns(
+/** One pod of ours, one of the peer, and so on. */
+export async function inTurns(
   signal: AbortSignal,
   ours: CniNode,
   peer: CniNode,

@@ -10,8 +10,9 @@ import { machine, machineText } from './machine.ts'
 import { met, type Measurement } from './measurement.ts'
 import { peers } from './peers.ts'
 import { measurementTable } from './table.ts'
+import { wire } from './wire.ts'
 
-const BENCHMARKS: readonly Benchmark[] = [attach, burst, peers, join]
+const BENCHMARKS: readonly Benchmark[] = [attach, burst, wire, peers, join]
 
 function count(text: string): number {
   const value = Number(text)
