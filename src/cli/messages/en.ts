@@ -56,8 +56,6 @@ export const en = {
   'fail.remedy': 'To do: {remedy}',
   'fail.why': 'Why: {why}',
   'fail.unexpected': 'this is a mistake in Heddle itself; please report it with the lines below',
-  'fail.missingCommand': 'the command "{command}" is not part of this build',
-  'fail.missingCommandRemedy': 'update the checkout, then run npm start',
 } as const
 
 export type MessageKey = keyof typeof en

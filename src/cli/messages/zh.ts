@@ -51,6 +51,4 @@ export const zh: Catalogue = {
   'fail.remedy': '处理办法：{remedy}',
   'fail.why': '原因：{why}',
   'fail.unexpected': '这是 Heddle 自身的缺陷，请附上以下内容反馈',
-  'fail.missingCommand': '当前构建不包含命令“{command}”',
-  'fail.missingCommandRemedy': '更新代码后重新执行 npm start',
 }
