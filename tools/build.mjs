@@ -79,26 +79,6 @@ function fingerprint() {
   return hash.digest('hex')
 }
 
-/** esbuild cannot follow `import(`./${name}.ts`)`; the commands are the files of src/cli that export NAMECommand. */
-const commandFiles = {
-  name: 'commands',
-  setup(build) {
-    build.onLoad({ filter: /src\/cli\/commands\.ts$/ }, ({ path }) => {
-      const folder = join(root, 'src', 'cli')
-      const names = readdirSync(folder)
-        .filter((file) => file.endsWith('.ts') && !file.endsWith('.test.ts'))
-        .map((file) => file.slice(0, -3))
-        .filter((name) => readFileSync(join(folder, `${name}.ts`), 'utf8').includes(`function ${name}Command(`))
-      const before = readFileSync(path, 'utf8')
-      const table = names.map((name) => `${JSON.stringify(name)}: () => import('./${name}.ts')`).join(', ')
-      const absent = "Promise.reject(Object.assign(new Error(`/cli/${name}.ts'`), { code: 'ERR_MODULE_NOT_FOUND' }))"
-      const contents = before.replace('import(`./${name}.ts`)', `(({ ${table} })[name] ?? (() => ${absent}))()`)
-      if (contents === before) throw new Error(`${path} no longer imports commands as tools/build.mjs expects`)
-      return { contents, loader: 'ts' }
-    })
-  },
-}
-
 async function bundle() {
   const { build } = await import('esbuild')
   const common = {
@@ -133,7 +113,6 @@ async function bundle() {
       outExtension: { '.js': '.mjs' },
       splitting: true,
       chunkNames: 'heddle-[name]-[hash]',
-      plugins: [commandFiles],
     })
     const lib = join(dist, 'lib')
     const names = readdirSync(fresh)

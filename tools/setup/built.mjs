@@ -18,7 +18,7 @@ export async function build(part) {
   const output = await mustRun(pinnedNode, [script], {
     what: `building ${relative(root, script)}`,
     remedy:
-      'the compiler needs the Debian packages gcc, libc6-dev and musl-tools; the message above names what it stopped at',
+      'the message above names what it stopped at; the C parts need the Debian packages gcc, libc6-dev and musl-tools',
   })
   const took = Date.now() - started
   if (took > 500) console.log(`setup: ${part === 'addon' ? 'native addon' : 'dist/'} built: ${seconds(took)}`)
