@@ -5,6 +5,7 @@
 
 import * as v from 'valibot'
 
+import { canonicalRuntimeConfig } from './capabilities.ts'
 import { invalidConfig } from './errors.ts'
 import type { JsonObject } from './json.ts'
 import { dnsOf, type Dns } from './result.ts'
@@ -26,7 +27,7 @@ export interface NetConf {
   readonly ipMasq: boolean
   readonly ipam: IpamConf
   readonly dns: Dns
-  /** Set by the runtime only, from the capabilities the plugin declares. */
+  /** Set by the runtime only, from the capabilities the plugin declares; its keys in their conventional spelling (`capabilities.ts`). */
   readonly runtimeConfig: JsonObject
   /** `args` of the configuration (legacy per-call arguments, `args.cni`). */
   readonly args: JsonObject
@@ -74,7 +75,7 @@ export function parseNetConf(raw: JsonObject): NetConf {
     ipMasq: conf.ipMasq ?? false,
     ipam: { type, raw: ipam },
     dns: dnsOf(conf.dns ?? {}),
-    runtimeConfig: conf.runtimeConfig ?? {},
+    runtimeConfig: canonicalRuntimeConfig(conf.runtimeConfig ?? {}),
     args: conf.args ?? {},
     capabilities: conf.capabilities ?? {},
     raw,

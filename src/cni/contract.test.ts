@@ -49,6 +49,33 @@ test('the shared fields of a configuration and their defaults', () => {
   )
 })
 
+test('the keys of runtimeConfig may be spelt as containerd does', () => {
+  const runtimeConfig = {
+    portMappings: [
+      { HostPort: 80, ContainerPort: 8080, Protocol: 'tcp', HostIP: '' },
+      { hostPort: 1, HostPort: 2 },
+    ],
+    ipRanges: [[{ Subnet: '10.0.0.0/24', rangeStart: '10.0.0.9' }]],
+    bandwidth: { IngressRate: 1, EGRESSBURST: 2 },
+    dns: { Servers: ['1.1.1.1'] },
+    'io.kubernetes.cri.pod-annotations': { HostPort: 'kept' },
+    mac: 'x',
+    __proto__x: { HostPort: 1 },
+  }
+  assert.deepEqual(parseNetConf({ name: 'a', runtimeConfig }).runtimeConfig, {
+    portMappings: [
+      { hostPort: 80, containerPort: 8080, protocol: 'tcp', hostIP: '' },
+      { hostPort: 1, HostPort: 2 },
+    ],
+    ipRanges: [[{ subnet: '10.0.0.0/24', rangeStart: '10.0.0.9' }]],
+    bandwidth: { ingressRate: 1, egressBurst: 2 },
+    dns: { servers: ['1.1.1.1'] },
+    'io.kubernetes.cri.pod-annotations': { HostPort: 'kept' },
+    mac: 'x',
+    __proto__x: { HostPort: 1 },
+  })
+})
+
 test('a plugin gets name, version, previous result and the capabilities it declares', () => {
   const plugin = { type: 'x', capabilities: { portMappings: true, mac: false, ips: true }, extra: [1] }
   const derived = deriveConfig(plugin, {
