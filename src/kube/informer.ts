@@ -205,7 +205,8 @@ export class Informer<T extends KubeObject, S> implements Disposable {
     for (const [key, { resourceVersion, result }] of seen) this.#settle(key, resourceVersion, result)
     this.#version = listed.resourceVersion
     this.#synced = true
-    this.#succeeded()
+    // Failures are counted on: a list that works before a watch that never does must not be repeated without rest.
+    this.#lastError = undefined
     for (const finish of this.#waiting) finish(true)
     this.#emit({ type: 'synced', count: this.#entries.size, suspicious })
   }
@@ -237,6 +238,7 @@ export class Informer<T extends KubeObject, S> implements Disposable {
     const round = new AbortController()
     const abort = (): void => round.abort()
     const { signal } = this.#controller
+    const began = this.#clock.now()
     signal.addEventListener('abort', abort, { once: true })
     const doubtful = this.#suspicious
     if (doubtful > 0) {
@@ -263,6 +265,7 @@ export class Informer<T extends KubeObject, S> implements Disposable {
     } finally {
       signal.removeEventListener('abort', abort)
       round.abort()
+      if (this.#clock.now() - began >= SHORT_WATCH) this.#failures = 0
     }
   }
 

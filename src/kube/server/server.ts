@@ -38,6 +38,8 @@ export interface ApiServer extends AsyncDisposable {
   /** The verbs of the API, without HTTP. */
   readonly api: Api
   readonly faults: Faults
+  /** Ends all watches in order, as their timeouts do; clients come back by themselves. */
+  endWatches(): void
   /** Saves (where there is a snapshot file), ends all watches and connections, and stops listening. */
   close(): Promise<void>
 }
@@ -107,11 +109,17 @@ export async function startApiServer(options: ApiServerOptions = {}): Promise<Ap
   const saver = snapshotFile === undefined ? undefined : saveOnChange(store, snapshotFile, options.snapshotDelay ?? 250)
   const { tls } = options
   const servers: Server[] = []
+  const endWatches = (): void => {
+    for (const end of watches) end()
+  }
   const close = async (): Promise<void> => {
     saver?.stop()
-    saver?.save()
-    for (const end of watches) end()
-    await Promise.all(servers.map(closed))
+    try {
+      saver?.save()
+    } finally {
+      endWatches()
+      await Promise.all(servers.map(closed))
+    }
   }
   try {
     for (const where of options.listen ?? [{ host: '127.0.0.1', port: 0 }]) {
@@ -127,5 +135,5 @@ export async function startApiServer(options: ApiServerOptions = {}): Promise<Ap
     throw error
   }
   const urls = servers.map((server) => urlOf(server, tls === undefined ? 'http' : 'https'))
-  return { urls, store, api, faults, close, [Symbol.asyncDispose]: close }
+  return { urls, store, api, faults, endWatches, close, [Symbol.asyncDispose]: close }
 }
