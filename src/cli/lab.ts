@@ -9,6 +9,7 @@ import { startKeeper } from '#lab/keeper.ts'
 import { planLab } from '#lab/plan.ts'
 import { ownProgram } from '#lab/program.ts'
 import { requireRecord } from '#lab/record.ts'
+import { hold, isRootless, needsUserNamespace, runInUserNamespace } from '#lab/rootless.ts'
 import { backends, defaultSpec, topologies, type LabBackend, type LabTopology } from '#lab/spec.ts'
 import { CliError } from './fail.ts'
 import { runLabCheck } from './lab-check.ts'
@@ -50,18 +51,22 @@ export function labCommand(): Command {
     .option('--ipv6', say('lab.option.ipv6'), false)
     .option('--keep', say('lab.option.keep'), false)
     .action(({ pods, keep, ...spec }: UpOptions) =>
-      guarded(() => runUp({ spec: { ...spec, podsPerNode: pods }, keep })),
+      guarded({ verb: 'up', name: spec.name }, () => runUp({ spec: { ...spec, podsPerNode: pods }, keep })),
     )
 
-  named('down', say('lab.down')).action(({ name }: Named) => guarded(() => runDown(name)))
+  named('down', say('lab.down')).action(({ name }: Named) => guarded({ verb: 'down', name }, () => runDown(name)))
 
   named('status', say('lab.status'))
     .option('--json', say('lab.option.json'), false)
-    .action(({ name, json }: Named & { json: boolean }) => guarded(() => runStatus(name, { json })))
+    .action(({ name, json }: Named & { json: boolean }) =>
+      guarded({ verb: 'status', name }, () => runStatus(name, { json })),
+    )
 
   named('check', say('lab.check'))
     .option('--json', say('lab.option.json'), false)
-    .action(({ name, json }: Named & { json: boolean }) => guarded(() => runLabCheck(name, { json })))
+    .action(({ name, json }: Named & { json: boolean }) =>
+      guarded({ verb: 'check', name }, () => runLabCheck(name, { json })),
+    )
 
   named('way', say('lab.way'))
     .argument('[from]', say('lab.argument.from'))
@@ -69,7 +74,9 @@ export function labCommand(): Command {
     .option('-6', say('lab.option.v6'), false)
     .option('--json', say('lab.option.json'), false)
     .action((from: string | undefined, to: string | undefined, options: Named & { 6: boolean; json: boolean }) =>
-      guarded(() => runWay(options.name, from, to, { family: options[6] ? 6 : 4, json: options.json })),
+      guarded({ verb: 'way', name: options.name }, () =>
+        runWay(options.name, from, to, { family: options[6] ? 6 : 4, json: options.json }),
+      ),
     )
 
   named('exec', say('lab.exec'))
@@ -77,7 +84,7 @@ export function labCommand(): Command {
     .argument('<command...>', say('lab.argument.command'))
     .passThroughOptions()
     .action((place: string, command: readonly string[], { name }: Named) =>
-      guarded(async () => {
+      guarded({ verb: 'exec', name }, async () => {
         process.exitCode = await labExec(name, place, command[0] === '--' ? command.slice(1) : command)
       }),
     )
@@ -85,7 +92,7 @@ export function labCommand(): Command {
   named('kubeconfig', say('lab.kubeconfig'))
     .option('--content', say('lab.option.content'), false)
     .action(({ name, content }: Named & { content: boolean }) =>
-      guarded(() => {
+      guarded({ verb: 'kubeconfig', name }, () => {
         const { kubeconfig } = requireRecord(name).paths
         print(content ? readFileSync(kubeconfig, 'utf8').trimEnd() : kubeconfig)
       }),
@@ -95,11 +102,15 @@ export function labCommand(): Command {
     .command('list')
     .description(say('lab.list'))
     .option('--json', say('lab.option.json'), false)
-    .action((options: { json: boolean }) => guarded(() => runList(options)))
+    .action((options: { json: boolean }) => guarded({ verb: 'list', name: '' }, () => runList(options)))
 
   named('keeper', 'serves the API and runs the agents of a lab; started by `heddle lab up`', true).action(
     ({ name }: Named) => runKeeper(name),
   )
+  lab
+    .command('holder', { hidden: true })
+    .description('keeps the namespaces of labs without root; started by `heddle lab up`')
+    .action(() => hold())
   return lab
 }
 
@@ -109,10 +120,16 @@ function count(text: string): number {
   throw new InvalidArgumentError(`${JSON.stringify(text)} is no whole number`)
 }
 
-/** A wrong flag ends with the exit code of wrong command lines, whoever found it wrong. */
-async function guarded(work: () => void | Promise<void>): Promise<void> {
+/** Runs a command, in a user namespace if this is not root. A wrong flag ends with the exit code of wrong command lines, whoever found it wrong. */
+async function guarded(
+  command: { readonly verb: string; readonly name: string },
+  work: () => void | Promise<void>,
+): Promise<void> {
   try {
-    await work()
+    if (needsUserNamespace() && !isRootless()) {
+      const { file, args } = ownProgram()
+      process.exitCode = await runInUserNamespace({ program: { file, args }, argv: process.argv.slice(2), ...command })
+    } else await work()
   } catch (error) {
     if (error instanceof LabError && (error.code === 'bad-spec' || error.code === 'bad-name')) {
       throw new CliError('USAGE', error.message, { remedy: error.remedy })

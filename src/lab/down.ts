@@ -20,6 +20,8 @@ export interface DownOptions {
   readonly onStep?: OnStep
   /** Milliseconds to wait for another command that works on the same lab. Default 30 s. */
   readonly lockMs?: number
+  /** End processes and remove files only: the namespaces went with the user namespace that held them. */
+  readonly keepNamespaces?: boolean
 }
 
 /** Between asking the lab's processes to end and killing them. */
@@ -36,7 +38,7 @@ export async function labDown(name: string, options: DownOptions = {}): Promise<
   if (!isDirectory(paths.directory)) return false
   using _lock = await lockLab(paths, options.lockMs ?? 30_000)
   if (!isDirectory(paths.directory)) return false
-  await demolish(name, paths, options.onStep ?? (() => {}))
+  await demolish(name, paths, options.onStep ?? (() => {}), options.keepNamespaces)
   return true
 }
 
@@ -56,20 +58,21 @@ export async function lockLab(paths: LabPaths, timeoutMs: number): Promise<FileL
 }
 
 /** The work of `labDown`, for who holds the lock already. */
-export async function demolish(name: string, paths: LabPaths, onStep: OnStep): Promise<void> {
+export async function demolish(name: string, paths: LabPaths, onStep: OnStep, keepNamespaces = false): Promise<void> {
   const record = recordOrNothing(paths)
   const plan = record === undefined ? undefined : planLab(record.spec)
   const processes = readProcesses(paths)
-  if (plan !== undefined) await deletePods(plan, paths, processes, onStep)
+  if (plan !== undefined && !keepNamespaces) await deletePods(plan, paths, processes, onStep)
   await timed(
     onStep,
     (count) => ({ step: 'processes-ended', count }),
     () => endAll(record, processes),
   )
+  const named = new Set([...(plan === undefined ? [] : namespacesOf(plan)), ...namespacesNamed(name)])
   await timed(
     onStep,
     (count) => ({ step: 'namespaces-removed', count }),
-    () => removeNamespaces([...new Set([...(plan === undefined ? [] : namespacesOf(plan)), ...namespacesNamed(name)])]),
+    () => (keepNamespaces ? 0 : removeNamespaces([...named])),
   )
   await timed(
     onStep,

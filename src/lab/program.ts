@@ -38,6 +38,7 @@ export function labEnvironment(mark: Readonly<Record<string, string>>): NodeJS.P
     'NO_COLOR',
     'HEDDLE_ADDON',
     'HEDDLE_LAB_DIR',
+    'HEDDLE_ROOTLESS',
     'NODE_COMPILE_CACHE',
   ]
   return {

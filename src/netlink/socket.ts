@@ -339,10 +339,18 @@ function configure(fd: number, timeoutMs: number, sys: Sys): void {
   setBuffers(fd, BUFFER_SIZE, sys)
 }
 
-/** SO_SNDBUFFORCE and SO_RCVBUFFORCE; the kernel doubles the value for its own bookkeeping. */
+/**
+ * SO_SNDBUFFORCE and SO_RCVBUFFORCE; the kernel doubles the value for its own bookkeeping. They need CAP_NET_ADMIN in the
+ * first user namespace: inside another one the buffers grow as far as net.core.wmem_max and rmem_max allow.
+ */
 export function setBuffers(fd: number, size: number, sys: Sys): void {
-  check(sys.setsockopt(fd, SOL.SOCKET, SO.SNDBUFFORCE, int32(size)), 'setsockopt', 'SO_SNDBUFFORCE')
-  check(sys.setsockopt(fd, SOL.SOCKET, SO.RCVBUFFORCE, int32(size)), 'setsockopt', 'SO_RCVBUFFORCE')
+  for (const [forced, ordinary] of [
+    [SO.SNDBUFFORCE, SO.SNDBUF],
+    [SO.RCVBUFFORCE, SO.RCVBUF],
+  ] as const) {
+    if (sys.setsockopt(fd, SOL.SOCKET, forced, int32(size)) === -ERRNO.EPERM)
+      check(sys.setsockopt(fd, SOL.SOCKET, ordinary, int32(size)), 'setsockopt', `buffer size ${size}`)
+  }
 }
 
 function setTimeouts(fd: number, timeoutMs: number, sys: Sys): void {

@@ -6,7 +6,16 @@ export const SOCK = { STREAM: 1, DGRAM: 2, RAW: 3, NONBLOCK: 0o4000 } as const
 
 export const SOL = { SOCKET: 1, NETLINK: 270 } as const
 
-export const SO = { ERROR: 4, PEERCRED: 17, RCVTIMEO: 20, SNDTIMEO: 21, SNDBUFFORCE: 32, RCVBUFFORCE: 33 } as const
+export const SO = {
+  ERROR: 4,
+  SNDBUF: 7,
+  RCVBUF: 8,
+  PEERCRED: 17,
+  RCVTIMEO: 20,
+  SNDTIMEO: 21,
+  SNDBUFFORCE: 32,
+  RCVBUFFORCE: 33,
+} as const
 
 export const MSG = { PEEK: 2, TRUNC: 0x20, DONTWAIT: 0x40 } as const
 
