@@ -28,23 +28,20 @@ export class Contributions {
 
   /** Replaces what a source wants; an empty list ends it. Returns the keys whose wanted entry changed. */
   set(source: string, entries: readonly Desired[]): Set<Key> {
-    const before = this.#bySource.get(source) ?? new Map<Key, Desired>()
+    const before = this.#bySource.get(source)
     const after = new Map<Key, Desired>()
-    for (const desired of entries) {
-      const entry = normal(desired.entry)
-      after.set(keyOf(entry), { entry, origin: desired.origin })
+    for (const { entry, origin } of entries) {
+      const whole = normal(entry)
+      after.set(keyOf(whole), { entry: whole, origin })
     }
     if (after.size === 0) this.#bySource.delete(source)
     else this.#bySource.set(source, after)
 
     const changed = new Set<Key>()
-    for (const key of before.keys()) if (!after.has(key)) this.#settle(key, this.#without(key, source), changed)
-    for (const [key, desired] of after) {
-      const claims = this.#claims(key)
-      const at = claims.findIndex((claim) => claim.source === source)
-      const claim: Claim = { source, desired }
-      this.#settle(key, at < 0 ? [...claims, claim] : claims.with(at, claim), changed)
+    if (before !== undefined) {
+      for (const key of before.keys()) if (!after.has(key)) this.#settle(key, this.#without(key, source), changed)
     }
+    for (const [key, desired] of after) this.#claim(key, { source, desired }, changed)
     return changed
   }
 
@@ -75,6 +72,19 @@ export class Contributions {
     return this.#claims(key).filter((claim) => claim.source !== source)
   }
 
+  #claim(key: Key, claim: Claim, changed: Set<Key>): void {
+    if (!this.#byKey.has(key)) {
+      // The way of nearly every key.
+      this.#byKey.set(key, claim)
+      this.wanted.put(claim.desired.entry, key)
+      changed.add(key)
+      return
+    }
+    const claims = this.#claims(key)
+    const at = claims.findIndex(({ source }) => source === claim.source)
+    this.#settle(key, at < 0 ? [...claims, claim] : claims.with(at, claim), changed)
+  }
+
   #settle(key: Key, claims: readonly Claim[], changed: Set<Key>): void {
     const [first, ...others] = claims
     if (first === undefined) {
@@ -87,7 +97,7 @@ export class Contributions {
     const entry = first.desired.entry
     const now = this.wanted.get(key)
     if (now !== undefined && same(entry, now)) return
-    this.wanted.put(entry)
+    this.wanted.put(entry, key)
     changed.add(key)
   }
 }

@@ -184,6 +184,7 @@ export const LINK_ALIAS = 'heddle agent'
 /** The same entry with every default that the kernel would fill in, so that wanted and observed entries compare field by field. */
 export function normal(entry: Entry): Entry {
   if (entry.kind !== 'route') return entry
+  if (entry.onlink !== undefined && entry.scope !== undefined && entry.protocol !== undefined) return entry
   const { kind, dst, table, priority, type } = entry
   return {
     kind,

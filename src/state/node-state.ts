@@ -33,12 +33,13 @@ export class NodeState {
     return [...(this.#byDevice.get(dev) ?? [])]
   }
 
-  put(entry: Entry): Key {
-    const key = keyOf(entry)
-    this.delete(key)
+  /** `key`: where the caller has it at hand. */
+  put(entry: Entry, key: Key = keyOf(entry)): Key {
     const whole = normal(entry)
-    this.#entries.set(key, whole)
     const dev = deviceOf(whole)
+    const before = this.#entries.get(key)
+    if (before !== undefined && deviceOf(before) !== dev) this.delete(key)
+    this.#entries.set(key, whole)
     if (dev !== undefined) this.#keysOn(dev).add(key)
     return key
   }

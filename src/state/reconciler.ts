@@ -240,7 +240,7 @@ export class Reconciler implements AsyncDisposable {
         continue
       }
       this.#retries.forget(key)
-      this.#assume(operation)
+      this.#assume(operation, key)
       if (causes.get(key) !== 'own' && this.wanted.get(key) !== undefined) this.#repaired(key, operation)
     }
   }
@@ -256,10 +256,10 @@ export class Reconciler implements AsyncDisposable {
   }
 
   /** What was done is there, until an event tells otherwise. */
-  #assume({ do: verb, entry }: Operation): void {
-    if (verb !== 'remove') this.#seen.put(entry)
+  #assume({ do: verb, entry }: Operation, key: Key): void {
+    if (verb !== 'remove') this.#seen.put(entry, key)
     else if (entry.kind === 'link') this.#seen.deleteDevice(entry.name)
-    else this.#seen.delete(keyOf(entry))
+    else this.#seen.delete(key)
   }
 
   #drain(): void {
