@@ -3,6 +3,7 @@
 import { observeLab } from '#lab/observe.ts'
 import { labDown } from '#lab/down.ts'
 import { labSpec, type LabSpec } from '#lab/spec.ts'
+import { isRootless } from '#lab/rootless.ts'
 import { labUp } from '#lab/up.ts'
 import { readWay, shownBeyondRouter, shownPair } from '#lab/way.ts'
 import { walkOnce } from '#lab/check/walk-once.ts'
@@ -70,7 +71,12 @@ function printTry({ plan, record }: Lab): void {
           [`heddle lab way${flag} ${to.name} ${from.name}`, say('lab.try.way')],
           [`heddle lab exec${flag} ${node} -- ip route del ${plan.nodes[1]?.podCidrs[0] ?? ''}`, say('lab.try.break')],
         ] as const)),
-    [`kubectl --kubeconfig $(heddle lab kubeconfig${flag}) get nodes,pods -o wide`, say('lab.try.kubectl')],
+    [
+      isRootless()
+        ? `heddle lab exec${flag} ${node} -- kubectl get nodes,pods -o wide`
+        : `kubectl --kubeconfig $(heddle lab kubeconfig${flag}) get nodes,pods -o wide`,
+      say('lab.try.kubectl'),
+    ],
     [`heddle lab down${flag}`, say('lab.try.down')],
   ]
   const width = Math.max(...rows.map(([command]) => widthOf(command)))
