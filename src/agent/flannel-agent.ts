@@ -21,6 +21,7 @@ import { nodeStatusApi, readNetConf } from './cluster.ts'
 import { FlannelNetwork } from './flannel-network.ts'
 import type { Health } from './health.ts'
 import { errorFields, type Log } from './log.ts'
+import { MemoryTrim } from './memory.ts'
 import { NodeWatch } from './node-watch.ts'
 import type { ClusterOptions } from './options.ts'
 import { OwnNode } from './own-node.ts'
@@ -93,9 +94,11 @@ export class FlannelAgent implements AsyncDisposable {
       Reconciler.open({ kernel, clock: systemClock, ...stateHooks(metrics, log, () => this.#check()) }),
     )
     metrics.registry.onCollect(() => this.#collect())
+    const memory = new MemoryTrim()
     const tick = setInterval(() => {
-      health.beat()
       this.#check()
+      // Reading a large cluster leaves much behind; while it is still being programmed there are better things to do.
+      if (health.isPassing(CHECKS.path)) memory.maybe()
     }, TICK)
     this.#stack.defer(() => clearInterval(tick))
     this.#done = this.#run().catch((error: unknown) => {

@@ -8,7 +8,7 @@ import { execFileSync, spawn, type ChildProcess } from 'node:child_process'
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync, openSync, closeSync } from 'node:fs'
 import { request } from 'node:http'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Node } from 'kubernetes-types/core/v1.js'
 
@@ -19,7 +19,8 @@ import { startApiServer, type ApiServer } from '#kube/server/server.ts'
 import { listenTcp } from '#lab/check/responder.ts'
 import { createNetns, deleteNetns, inNetns } from '#sys/netns.ts'
 
-const HEDDLE = join(import.meta.dirname, '../../bin/heddle')
+/** Another build can be tested: HEDDLE_BIN=dist/bin/heddle. */
+const HEDDLE = resolve(process.env['HEDDLE_BIN'] ?? join(import.meta.dirname, '../../bin/heddle'))
 const PREFIX = 'flannel.alpha.coreos.com'
 
 let count = 0
