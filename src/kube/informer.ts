@@ -37,6 +37,8 @@ export interface InformerOptions<T extends KubeObject, S> {
   readonly random?: () => number
   /** Waits after failures. Default 250 ms, doubling to 30 s. */
   readonly backoff?: BackoffOptions
+  /** Objects per page of a list; default 100. */
+  readonly pageSize?: number
   /** See WatchOptions. */
   readonly idleTimeout?: number
   readonly timeoutSeconds?: number
@@ -176,7 +178,7 @@ export class Informer<T extends KubeObject, S> implements Disposable {
   }
 
   async #list(): Promise<void> {
-    const { client, resource, namespace, labelSelector, fieldSelector } = this.#options
+    const { client, resource, namespace, labelSelector, fieldSelector, pageSize } = this.#options
     const seen = new Map<string, { readonly resourceVersion: string; readonly result: Outcome<S> }>()
     let received = 0
     const listed = await listAll(
@@ -193,6 +195,7 @@ export class Informer<T extends KubeObject, S> implements Disposable {
       },
       {
         signal: this.#controller.signal,
+        ...(pageSize === undefined ? {} : { limit: pageSize }),
         ...(namespace === undefined ? {} : { namespace }),
         ...(labelSelector === undefined ? {} : { labelSelector }),
         ...(fieldSelector === undefined ? {} : { fieldSelector }),

@@ -8,8 +8,11 @@ export interface Listed<S> {
   readonly resourceVersion: string
 }
 
-/** Objects per page: what kube's own clients ask for. */
-export const PAGE = 500
+/**
+ * Objects per page. client-go asks for 500; Nodes are large (5 kB and more), and with 100 a list of 5,000 of them takes
+ * as long and leaves the process less than half as much larger (38 MB instead of 84 MB, docs/design/0002).
+ */
+export const PAGE = 100
 /** How often a list begins anew when its continue token expires on the way. */
 const MAX_RESTARTS = 3
 
