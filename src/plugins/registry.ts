@@ -6,7 +6,9 @@ import { staticIpam } from '#ipam/static/plugin.ts'
 import { bridge } from './bridge/plugin.ts'
 import { flannel } from './flannel/plugin.ts'
 import { loopback } from './loopback.ts'
+import { portmap } from './portmap/plugin.ts'
+import { ptp } from './ptp/plugin.ts'
 
 export const registry: ReadonlyMap<string, Plugin> = new Map(
-  [bridge, flannel, hostLocal, loopback, staticIpam].map((plugin) => [plugin.type, plugin]),
+  [bridge, flannel, hostLocal, loopback, portmap, ptp, staticIpam].map((plugin) => [plugin.type, plugin]),
 )

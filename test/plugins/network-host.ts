@@ -1,6 +1,7 @@
 /** A "host" and "pods" made of network namespaces, and a PluginHost that works in them. */
 
-import { execFile, execFileSync } from 'node:child_process'
+import { execFile, execFileSync, spawn, type ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -88,6 +89,8 @@ export class NetworkHost implements Disposable {
   }
 
   [Symbol.dispose](): void {
+    for (const server of servers) server.kill('SIGKILL')
+    servers.clear()
     this.netlink[Symbol.dispose]()
     for (const pod of this.pods) deleteNetns(pod)
     deleteNetns(this.path)
@@ -122,3 +125,49 @@ export async function codeOf(promise: Promise<unknown>): Promise<number | undefi
 }
 
 export const fileText = (path: string): string => readFileSync(path, 'utf8')
+
+/** Killed with the host they were started for, also when a test fails. */
+const servers = new Set<ChildProcess>()
+
+/** A server in a namespace that answers each connection (or datagram) with `answer`, or with the client's address when that is `PEER`. */
+export async function serve(
+  netns: string,
+  port: number,
+  answer: string,
+  proto: 'tcp' | 'udp' = 'tcp',
+  bind = '::',
+): Promise<ChildProcess> {
+  const server = new URL('./server.ts', import.meta.url).pathname
+  const child = spawn('nsenter', [`--net=${netns}`, process.execPath, server, proto, bind, String(port), answer], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  child.unref()
+  servers.add(child)
+  await once(child.stdout, 'data')
+  child.stdout.destroy()
+  return child
+}
+
+/** What a server answers, in one of three tries of a second each: the machine may be busy. */
+export async function connects(...args: Parameters<typeof connectsOnce>): Promise<string | undefined> {
+  return (await connectsOnce(...args)) ?? (await connectsOnce(...args)) ?? (await connectsOnce(...args))
+}
+
+/** What a server answers, or undefined when none does within a second: for connections that must not come about. */
+export async function connectsOnce(
+  netns: string,
+  to: string,
+  port: number,
+  from?: string,
+  proto: 'tcp' | 'udp' = 'tcp',
+  fromPort = 0,
+): Promise<string | undefined> {
+  const client = new URL('./client.ts', import.meta.url).pathname
+  try {
+    const args = [client, proto, to, String(port), from ?? '', String(fromPort)]
+    const { stdout } = await run('nsenter', [`--net=${netns}`, process.execPath, ...args])
+    return stdout
+  } catch {
+    return undefined
+  }
+}

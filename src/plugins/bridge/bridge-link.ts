@@ -12,7 +12,7 @@ import { createLink, findLink, getLink, kindOf, setLink } from '#netlink/link.ts
 import { IFF, type Link } from '#netlink/link-codec.ts'
 import { neighMessage } from '#netlink/neigh.ts'
 import { hasCode } from '#sys/errno.ts'
-import { distrustful, hostNetns, writeSysctls } from '../link/host-netns.ts'
+import { distrustful, hostNetns, withoutDad, writeSysctls } from '../link/host-netns.ts'
 import type { Undo } from '../link/undo.ts'
 import type { BridgeConf } from './config.ts'
 import { conflictsOf } from './gateways.ts'
@@ -51,6 +51,7 @@ function createBridge(host: PluginHost, conf: BridgeConf): Link {
     // Another ADD was faster.
     if (!hasCode(error, 'EEXIST')) throw error
   }
+  writeSysctls(hostNetns(host).fd, withoutDad(conf.bridge))
   host.failpoint('bridge.created')
   return getLink(host.netlink, conf.bridge)
 }

@@ -13,6 +13,7 @@ import { enableForwarding, hostNetns } from '../link/host-netns.ts'
 import { openPod, type Pod } from '../link/pod.ts'
 import { all, undoing, type Undo } from '../link/undo.ts'
 import { createVeth, removeLink, removeVeth, staleVeths } from '../link/veth.ts'
+import { dropReferenceMasquerade, dropStaleReferenceMasquerade } from '../legacy/masquerade.ts'
 import { masquerade, unmasquerade, unmasqueradeStale } from '../rules/masquerade.ts'
 import { checkSpoofing, dropSpoofCheck, dropStaleSpoofChecks } from '../rules/spoof-check.ts'
 import { ensureBridge, ensureGatewayAddresses, forgetNeighbours } from './bridge-link.ts'
@@ -115,6 +116,7 @@ async function del(input: PluginInput, host: PluginHost): Promise<void> {
   host.failpoint('bridge.unlinked')
   const errors = await all([
     () => unmasquerade(nft, name, input),
+    () => dropReferenceMasquerade(host, name, input.containerId),
     () => dropSpoofCheck(nft, name, input),
     () => forget(input, host),
     () => (ipam.type === '' ? undefined : host.delegate('DEL', ipam.type, input)),
@@ -157,6 +159,7 @@ async function gc(input: GcInput, host: PluginHost): Promise<void> {
   )
   const errors = await all([
     () => unmasqueradeStale(nft, name, input.validAttachments),
+    () => dropStaleReferenceMasquerade(host, name, input.validAttachments),
     () => dropStaleSpoofChecks(nft, name, input.validAttachments),
     () => (ipam.type === '' ? undefined : host.delegate('GC', ipam.type, input)),
   ])

@@ -79,3 +79,11 @@ export const distrustful = (name: string): readonly Sysctl[] => [
   { path: ['ipv6', 'conf', name, 'accept_redirects'], value: '0', optional: true },
   { path: ['ipv4', 'conf', name, 'accept_redirects'], value: '0', optional: true },
 ]
+
+/**
+ * The link-local address of a link that only pods are behind is good at once. Until duplicate address detection ends, a second or two, the kernel has no source for
+ * the solicitations that it sends for forwarded packets, and drops those.
+ */
+export const withoutDad = (name: string): readonly Sysctl[] => [
+  { path: ['ipv6', 'conf', name, 'accept_dad'], value: '0', optional: true },
+]

@@ -1,0 +1,155 @@
+/** The chained plugin portmap: ports of the host lead to the pod. Contract: the reference plugin's configuration; realised with nftables. */
+
+import { invalidConfig, joinErrors } from '#cni/errors.ts'
+import type { GcInput, Plugin, PluginHost, PluginInput } from '#cni/plugin.ts'
+import type { Result } from '#cni/result.ts'
+import { specVersions } from '#cni/version.ts'
+import { checkFailed } from '#ipam/check-failed.ts'
+import { familyOf } from '#ip/prefix.ts'
+import type { IpNetText } from '#ip/text.ts'
+import { findLink } from '#netlink/link.ts'
+import { getRoute } from '#netlink/route.ts'
+import { ensureTable } from '#nft/ensure.ts'
+import { listTables } from '#nft/list.ts'
+import type { NetlinkSocket } from '#netlink/socket.ts'
+import { ipOf } from '../link/configure.ts'
+import { hostNetns, writeSysctls } from '../link/host-netns.ts'
+import { all, undoing } from '../link/undo.ts'
+import { dropReferencePorts, dropStaleReferencePorts, hasReferencePorts } from '../legacy/host-ports.ts'
+import { elementsOf, hostPortTable, TABLE_NAME, type HostPort } from '../rules/host-ports.ts'
+import { dropOwned, dropStale, firstMissing, putOwned } from '../rules/owned.ts'
+import { forgetUdp } from './conntrack.ts'
+import { portmapConf, type PortmapConf } from './config.ts'
+
+export const portmap: Plugin = { type: 'portmap', versions: specVersions, add, del, check, status, gc }
+
+async function add(input: PluginInput, host: PluginHost): Promise<Result> {
+  const result = previous(input)
+  const conf = portmapConf(input)
+  const ports = portsOf(conf, result, input.ifname)
+  if (ports.length === 0) return result
+  const { nft } = hostNetns(host)
+  const table = hostPortTable(conf.conditions)
+  return undoing(host, async (undo) => {
+    await ensureTable(nft, table)
+    host.failpoint('portmap.map')
+    undo.add('host ports', () => void dropOwned(nft, table, input.config.name, input))
+    const elements = ports.flatMap((port) => elementsOf(port, conf.nat))
+    putOwned(nft, table, input.config.name, input, elements)
+    host.failpoint('portmap.mapped')
+    if (conf.nat !== 'none') allowLocalhost(host, ports)
+    forgetUdp(host, ports)
+    return result
+  })
+}
+
+/** Throws CniError 7 when the plugin is not chained behind one that makes an interface. */
+function previous(input: PluginInput): Result {
+  if (input.prevResult !== undefined) return input.prevResult
+  throw invalidConfig('portmap must be called as a chained plugin', 'put it after bridge or another plugin in the list')
+}
+
+/** Each mapping for each family that the pod has; one of a single host address only for its own family. */
+function portsOf(conf: PortmapConf, result: Result, ifname: string): readonly HostPort[] {
+  const addresses = ([4, 6] as const).flatMap((family) => firstAddress(result, ifname, family) ?? [])
+  return conf.mappings.flatMap((mapping) =>
+    addresses
+      .filter((address) => mapping.family === undefined || mapping.family === familyOf(address))
+      .map((address) => ({ ...mapping, address })),
+  )
+}
+
+/** The pod's first address of a family: on the interface of this call, or of no named interface. */
+function firstAddress(result: Result, ifname: string, family: 4 | 6): IpNetText | undefined {
+  return result.ips.find(({ address, interface: index }) => {
+    if (familyOf(address) !== family) return false
+    const at = index === undefined ? undefined : result.interfaces[index]
+    return index === undefined || (at?.name === ifname && at.sandbox !== undefined && at.sandbox !== '')
+  })?.address
+}
+
+/**
+ * Connections from 127.0.0.1 to a mapped port leave over the pod's link, which the kernel allows only with `route_localnet`. The table drops
+ * packets with such addresses from outside, and stands before this is switched on.
+ */
+function allowLocalhost(host: PluginHost, ports: readonly HostPort[]): void {
+  const names = new Set<string>()
+  for (const { address } of ports) {
+    if (familyOf(address) === 4) names.add(linkTowards(host, address))
+  }
+  host.failpoint('portmap.localnet')
+  writeSysctls(
+    hostNetns(host).fd,
+    [...names].map((name) => ({ path: ['ipv4', 'conf', name, 'route_localnet'], value: '1' })),
+  )
+}
+
+function linkTowards(host: PluginHost, address: IpNetText): string {
+  const { oif } = getRoute(host.netlink, ipOf(address))
+  const link = oif === undefined ? undefined : findLink(host.netlink, oif)
+  if (link === undefined) throw invalidConfig(`the host has no route to the pod's address ${address}`)
+  return link.name
+}
+
+/** Every table of host ports that exists: networks with conditions have their own. */
+const tablesOf = (nft: NetlinkSocket) =>
+  listTables(nft, { family: 'inet' })
+    .filter(({ name }) => name.startsWith(TABLE_NAME))
+    .map(({ name }) => ({ ...hostPortTable({ v4: '', v6: '' }), name }))
+
+/** By the owner of what is there, not by the configuration: mappings that the runtime does not repeat go too. */
+async function del(input: PluginInput, host: PluginHost): Promise<void> {
+  const { nft } = hostNetns(host)
+  host.failpoint('portmap.unmap')
+  const errors = await all([
+    ...tablesOf(nft).map((table) => () => {
+      const dropped = dropOwned(nft, table, input.config.name, input)
+      forgetUdp(host, udpPortsOf(dropped))
+    }),
+    () => dropReferencePorts(host, input.config.name, input.containerId),
+  ])
+  host.failpoint('portmap.unmapped')
+  const joined = joinErrors(errors)
+  if (joined !== undefined) throw joined
+}
+
+const UDP = 17
+
+/** Of the elements `any` (protocol, port) and `one` (address, protocol, port). */
+function udpPortsOf(elements: readonly { readonly key: readonly (string | number)[]; readonly data?: unknown }[]) {
+  return elements.flatMap(({ key, data }) => {
+    const [protocol, hostPort] = key.slice(-2)
+    return Array.isArray(data) && protocol === UDP && typeof hostPort === 'number'
+      ? [{ protocol: 'udp' as const, hostPort }]
+      : []
+  })
+}
+
+async function check(input: PluginInput, host: PluginHost): Promise<void> {
+  const result = previous(input)
+  const conf = portmapConf(input)
+  const ports = portsOf(conf, result, input.ifname)
+  if (ports.length === 0) return
+  const { nft } = hostNetns(host)
+  const table = hostPortTable(conf.conditions)
+  for (const port of ports) {
+    const missing = firstMissing(nft, table, input.config.name, input, elementsOf(port, conf.nat))
+    if (missing !== undefined && !hasReferencePorts(nft, input.config.name, input.containerId)) {
+      throw checkFailed(`host port ${port.hostPort}/${port.protocol} does not lead to ${port.address} any more`)
+    }
+  }
+}
+
+async function status(input: PluginInput): Promise<void> {
+  portmapConf(input)
+}
+
+async function gc(input: GcInput, host: PluginHost): Promise<void> {
+  const { nft } = hostNetns(host)
+  const errors = await all([
+    ...tablesOf(nft).map((table) => () => void dropStale(nft, table, input.config.name, input.validAttachments)),
+    () => dropStaleReferencePorts(host, input.config.name, input.validAttachments),
+  ])
+  const joined = joinErrors(errors)
+  if (joined !== undefined) throw joined
+}
