@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { existsSync, statSync } from 'node:fs'
+import { existsSync, statSync, writeFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { cannotRun, machineState, run, TestLab, until } from './harness.ts'
@@ -56,6 +56,20 @@ test('namespaces of somebody else are not touched', { skip: cannotRun }, async (
   } finally {
     execFileSync('ip', ['netns', 'del', foreign])
   }
+})
+
+test('a damaged record is named, and down removes what it was about', { skip: cannotRun }, async () => {
+  await using lab = new TestLab()
+  const before = machineState(lab)
+  assert.equal((await lab.run('up', '--nodes', '1', '--pods', '1')).code, 0)
+  writeFileSync(`${lab.directory}/${lab.name}/lab.json`, '{"version":1')
+  for (const verb of ['up', 'status', 'check']) {
+    const ran = await lab.run(verb)
+    assert.equal(ran.code, 1)
+    assert.match(ran.stderr, /lab\.json does not describe a lab[\s\S]*lab down/)
+  }
+  assert.equal((await lab.run('down')).code, 0)
+  assert.deepEqual(machineState(lab), before)
 })
 
 test('two labs at once; the same one twice is refused; each goes alone', { skip: cannotRun }, async (t) => {
