@@ -8,11 +8,13 @@ import { burst } from './burst.ts'
 import { join } from './join.ts'
 import { machine, machineText } from './machine.ts'
 import { met, type Measurement } from './measurement.ts'
+import { memory } from './memory.ts'
 import { peers } from './peers.ts'
 import { measurementTable } from './table.ts'
+import { throughput } from './throughput.ts'
 import { wire } from './wire.ts'
 
-const BENCHMARKS: readonly Benchmark[] = [attach, burst, wire, peers, join]
+const BENCHMARKS: readonly Benchmark[] = [attach, burst, wire, peers, join, throughput, memory]
 
 function count(text: string): number {
   const value = Number(text)

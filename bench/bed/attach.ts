@@ -56,16 +56,17 @@ export class CniNode {
     this.pods = pods
   }
 
-  /** Makes the node's namespace and the pods'; `plugins` may start what it needs there. */
+  /** Makes the pods' namespaces, and the node's unless it exists; `plugins` may start what it needs there. */
   static async make(
     bed: Bed,
     label: string,
     podCount: number,
     plugins: (netns: Namespace, directory: string) => Promise<Plugins>,
+    existing?: Namespace,
   ): Promise<CniNode> {
     const directory = join(bed.directory, label)
     mkdirSync(directory)
-    const netns = await bed.namespace(label)
+    const netns = existing ?? (await bed.namespace(label))
     const paths = await bed.pods(`${label}-pod`, podCount)
     const pods = paths.map((path, number) => ({ id: `${label}-${number}`, netns: path, number }))
     const node = new CniNode(bed, await plugins(netns, directory), await compiled('chain'), netns, directory, pods)

@@ -58,7 +58,7 @@ export class Bed implements AsyncDisposable {
   }
 
   /** A process that lives until the bed goes. What it writes to stderr is kept for `lastWords`. */
-  start(netns: Namespace, file: string, args: readonly string[], env: NodeJS.ProcessEnv = {}): Started {
+  start(netns: Pick<Namespace, 'path'>, file: string, args: readonly string[], env: NodeJS.ProcessEnv = {}): Started {
     const child = spawnIn(netns.path, file, args, {
       env: { ...process.env, ...env },
       stdio: ['ignore', 'pipe', 'pipe'],

@@ -1,6 +1,8 @@
 /** Programs that the benchmarks start: always with a deadline, never through a shell. */
 
 import { spawn, type ChildProcess, type SpawnOptions } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { delimiter, join } from 'node:path'
 import { inNetns } from '#sys/netns.ts'
 
 export interface RunOptions {
@@ -56,3 +58,7 @@ export function run(file: string, args: readonly string[], options: RunOptions =
   })
   return promise
 }
+
+/** Like `command -v`. */
+export const commandExists = (name: string): boolean =>
+  (process.env['PATH'] ?? '').split(delimiter).some((folder) => existsSync(join(folder, name)))

@@ -1,0 +1,62 @@
+/** One TCP stream from pod to pod across nodes: over what our agents and plugins made, against the same made by hand. */
+
+import { setTimeout as sleep } from 'node:timers/promises'
+import * as v from 'valibot'
+import type { Benchmark, BenchmarkContext } from './benchmark.ts'
+import { Bed } from './bed/bed.ts'
+import { until } from './bed/plugins.ts'
+import { commandExists } from './bed/process.ts'
+import { handMadePair, ownPair, type Backend, type PodPair } from './bed/two-nodes.ts'
+import { atLeast, compared, type Measurement } from './measurement.ts'
+import { compare, interleave } from './pairs.ts'
+
+const RUNS = 9
+const SECONDS = 1
+
+export const throughput: Benchmark = {
+  name: 'throughput',
+  about: 'one TCP stream from pod to pod, VXLAN and host-gw',
+  obstacle: () => (commandExists('iperf3') ? undefined : 'iperf3 is missing: apt-get install iperf3'),
+  run: async (context) => [await measure(context, 'vxlan'), await measure(context, 'host-gw')],
+}
+
+async function measure({ runs = RUNS, signal, progress }: BenchmarkContext, backend: Backend): Promise<Measurement> {
+  await using bed = new Bed(signal)
+  progress(`${backend}: two nodes by agents, two by hand`)
+  await using ours = await ownPair(bed, 'ours', backend)
+  const peer = await handMadePair(bed, 'hand', backend)
+  await Promise.all([serve(bed, ours), serve(bed, peer)])
+  progress(`${backend}: ${runs} pairs of ${SECONDS} s`)
+  const stream = (pair: PodPair) => () => gigabits(bed, pair)
+  const rates = await interleave({ pairs: runs, signal }, stream(ours), stream(peer))
+  const about = { what: `${backend}, one TCP stream`, against: 'made by hand', unit: 'Gbit/s' } as const
+  return compared({ ...about, budget: atLeast(0.98) }, compare(rates))
+}
+
+/** A server that answers one client after the other, in the second pod. */
+async function serve(bed: Bed, { to }: PodPair): Promise<void> {
+  const server = bed.start({ path: to }, 'iperf3', ['-s', '--forceflush'])
+  await until(
+    () => server.lastWords().includes('listening'),
+    () => server.child.exitCode === null,
+    10_000,
+  )
+}
+
+/** As the receiver counts them. */
+async function gigabits(bed: Bed, { from, address }: PodPair): Promise<number> {
+  const client = ['-c', address, '-t', String(SECONDS), '-J']
+  for (let tries = 1; ; tries++) {
+    try {
+      return bitsPerSecond(await bed.run('iperf3', client, { netns: from, timeoutMs: 15_000 })) / 1e9
+    } catch (error) {
+      // The server still says goodbye to the last client.
+      if (tries === 10) throw error
+      await sleep(100)
+    }
+  }
+}
+
+const report = v.object({ end: v.object({ sum_received: v.object({ bits_per_second: v.number() }) }) })
+
+const bitsPerSecond = (json: string): number => v.parse(report, JSON.parse(json)).end.sum_received.bits_per_second
