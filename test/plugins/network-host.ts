@@ -16,6 +16,39 @@ import { registry } from '#plugins/registry.ts'
 
 export const run = promisify(execFile)
 
+/** A PluginHost that works in the namespace at `netns` and delegates inside the process. */
+export function pluginHostAt(
+  netns: string,
+  root: string,
+  failpoint: (name: string) => void,
+  log: (line: string) => void = () => {},
+): PluginHost {
+  function delegate(verb: 'ADD', type: string, input: PluginInput): Promise<Result>
+  function delegate(
+    verb: 'DEL' | 'CHECK' | 'STATUS' | 'GC',
+    type: string,
+    input: PluginInput | GcInput,
+  ): Promise<undefined>
+  async function delegate(verb: string, type: string, input: PluginInput | GcInput): Promise<Result | undefined> {
+    const plugin = registry.get(type)
+    if (plugin === undefined) throw new Error(`no delegate ${type}`)
+    if (verb === 'ADD') return plugin.add(input, host)
+    if (verb === 'DEL') await plugin.del(input, host)
+    if (verb === 'CHECK') await plugin.check(input, host)
+    if (verb === 'STATUS') await plugin.status(input, host)
+    if (verb === 'GC' && 'validAttachments' in input) await plugin.gc(input, host)
+    return undefined
+  }
+  const host: PluginHost = {
+    root,
+    netlink: NetlinkSocket.open({ netns }),
+    delegate,
+    failpoint,
+    log: (level, message, fields) => log(`${level} ${message} ${JSON.stringify(fields ?? {})}`),
+  }
+  return host
+}
+
 let count = 0
 
 export class NetworkHost implements Disposable {
@@ -33,28 +66,10 @@ export class NetworkHost implements Disposable {
     this.path = `/run/netns/${this.name}`
     this.root = mkdtempSync(join(tmpdir(), 'heddle-plugins-'))
     createNetns(this.path)
-    this.netlink = NetlinkSocket.open({ netns: this.path })
-    this.host = {
-      root: this.root,
-      netlink: this.netlink,
-      delegate: this.#delegate.bind(this),
-      failpoint: (name) => this.atFailpoint(name),
-      log: (level, message, fields) => void this.logs.push(`${level} ${message} ${JSON.stringify(fields ?? {})}`),
-    }
+    const log = (line: string): void => void this.logs.push(line)
+    this.host = pluginHostAt(this.path, this.root, (name) => this.atFailpoint(name), log)
+    this.netlink = this.host.netlink
     this.exec('ip', 'link', 'set', 'lo', 'up')
-  }
-
-  #delegate(verb: 'ADD', type: string, input: PluginInput): Promise<Result>
-  #delegate(verb: 'DEL' | 'CHECK' | 'STATUS' | 'GC', type: string, input: PluginInput | GcInput): Promise<undefined>
-  async #delegate(verb: string, type: string, input: PluginInput | GcInput): Promise<Result | undefined> {
-    const plugin = registry.get(type)
-    if (plugin === undefined) throw new Error(`no delegate ${type}`)
-    if (verb === 'ADD') return plugin.add(input, this.host)
-    if (verb === 'DEL') await plugin.del(input, this.host)
-    if (verb === 'CHECK') await plugin.check(input, this.host)
-    if (verb === 'STATUS') await plugin.status(input, this.host)
-    if (verb === 'GC' && 'validAttachments' in input) await plugin.gc(input, this.host)
-    return undefined
   }
 
   /** Makes a pod; the path of its namespace. */
@@ -170,4 +185,26 @@ export async function connectsOnce(
   } catch {
     return undefined
   }
+}
+
+/** What the kernel changes by itself as time goes by: carrier and what follows from it, address detection, learned neighbours. */
+const steady = (line: string): string =>
+  line
+    .replace(/<[A-Z_,-]*>/, '')
+    .replace(/\b(state [A-Z]+|tentative|linkdown)\s*/g, '')
+    .trimEnd()
+const learned = /\b(lladdr|FAILED|INCOMPLETE)\b|\bfe80:|^multicast ff00::/
+
+/** Lines that only one of two dumps has, marked with - and +. */
+export function difference(before: string, after: string): readonly string[] {
+  const lines = (text: string): string[] =>
+    text
+      .split('\n')
+      .filter((line) => !learned.test(line))
+      .map(steady)
+  const [old, now] = [lines(before), lines(after)]
+  return [
+    ...old.filter((line) => !now.includes(line)).map((line) => `- ${line}`),
+    ...now.filter((line) => !old.includes(line)).map((line) => `+ ${line}`),
+  ]
 }

@@ -53,7 +53,9 @@ async function connect(input: PluginInput, host: PluginHost, undo: Undo): Promis
   host.failpoint('bridge.configured')
   if (conf.macspoofchk && container.mac !== undefined) {
     undo.add('spoof check', () => dropSpoofCheck(hostNetns(host).nft, input.config.name, input))
+    host.failpoint('bridge.spoofcheck')
     await checkSpoofing(hostNetns(host).nft, input.config.name, input, name, container.mac)
+    host.failpoint('bridge.spoofchecked')
   }
   const gateway = conf.vlan !== 0 && conf.isGateway ? ensureVlanGateway(host, bridgeLink, conf) : undefined
   ensureGatewayAddresses(host, gateway ?? bridgeLink, gatewayed.addresses, conf, undo)
@@ -112,10 +114,12 @@ async function del(input: PluginInput, host: PluginHost): Promise<void> {
   const { name, ipam } = input.config
   const { nft } = hostNetns(host)
   // The link first: an address may go to another pod only when this one cannot send from it any more.
+  host.failpoint('bridge.unlink')
   const link = await all([() => removeVeth(input, host)])
   host.failpoint('bridge.unlinked')
   const errors = await all([
     () => unmasquerade(nft, name, input),
+    () => host.failpoint('bridge.unmasqueraded'),
     () => dropReferenceMasquerade(host, name, input.containerId),
     () => dropSpoofCheck(nft, name, input),
     () => forget(input, host),

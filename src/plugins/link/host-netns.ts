@@ -87,3 +87,8 @@ export const distrustful = (name: string): readonly Sysctl[] => [
 export const withoutDad = (name: string): readonly Sysctl[] => [
   { path: ['ipv6', 'conf', name, 'accept_dad'], value: '0', optional: true },
 ]
+
+/** A port of a bridge needs no link-local address: the bridge has one. To be written before the link comes up. */
+export const withoutLinkLocal = (name: string): readonly Sysctl[] => [
+  { path: ['ipv6', 'conf', name, 'addr_gen_mode'], value: '1', optional: true },
+]

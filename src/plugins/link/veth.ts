@@ -9,7 +9,7 @@ import type { Link } from '#netlink/link-codec.ts'
 import type { Message } from '#netlink/message.ts'
 import type { NetlinkSocket } from '#netlink/socket.ts'
 import { hasCode } from '#sys/errno.ts'
-import { distrustful, hostNetns, writeSysctls } from './host-netns.ts'
+import { distrustful, hostNetns, withoutLinkLocal, writeSysctls } from './host-netns.ts'
 import { aliasOf, aliasPrefix, hostNames } from './owner.ts'
 import { openPodIfThere, type Pod } from './pod.ts'
 import type { Undo } from './undo.ts'
@@ -41,8 +41,11 @@ export function createVeth(input: PluginInput, host: PluginHost, pod: Pod, optio
     createLinkMessage({ name, mtu, master: options.master, info: { kind: 'veth', data: { peer } } }),
     setLinkMessage(name, { alias: aliasOf(network, input) }),
   ]
+  host.failpoint('veth.create')
   sendAll(host.netlink, messages, () => undo.add(`link ${name}`, () => removeLink(host.netlink, name)))
-  writeSysctls(hostNetns(host).fd, distrustful(name))
+  host.failpoint('veth.created')
+  const sysctls = [...distrustful(name), ...(options.master === undefined ? [] : withoutLinkLocal(name))]
+  writeSysctls(hostNetns(host).fd, sysctls)
   return name
 }
 
