@@ -1,8 +1,9 @@
-/** `heddle lab up` and `down`: what they say while they work. */
+/** `${commandName} lab up` and `down`: what they say while they work. */
 
 import { observeLab } from '#lab/observe.ts'
 import { labDown } from '#lab/down.ts'
 import { labSpec, type LabSpec } from '#lab/spec.ts'
+import { commandName } from '#lab/program.ts'
 import { isRootless } from '#lab/rootless.ts'
 import { labUp } from '#lab/up.ts'
 import { readWay, shownBeyondRouter, shownPair } from '#lab/way.ts'
@@ -62,22 +63,25 @@ function printTry({ plan, record }: Lab): void {
   const [from, to] = shownPair(observeLab(plan)) ?? []
   const node = plan.nodes[0]?.name ?? ''
   const rows: readonly (readonly [string, string])[] = [
-    [`heddle lab status${flag}`, say('lab.try.status')],
-    [`heddle lab check${flag}`, say('lab.try.check')],
+    [`${commandName} lab status${flag}`, say('lab.try.status')],
+    [`${commandName} lab check${flag}`, say('lab.try.check')],
     ...(from === undefined || to === undefined
       ? []
       : ([
-          [`heddle lab exec${flag} ${from.name} -- ping -c 3 ${to.ips[0] ?? ''}`, say('lab.try.exec')],
-          [`heddle lab way${flag} ${to.name} ${from.name}`, say('lab.try.way')],
-          [`heddle lab exec${flag} ${node} -- ip route del ${plan.nodes[1]?.podCidrs[0] ?? ''}`, say('lab.try.break')],
+          [`${commandName} lab exec${flag} ${from.name} -- ping -c 3 ${to.ips[0] ?? ''}`, say('lab.try.exec')],
+          [`${commandName} lab way${flag} ${to.name} ${from.name}`, say('lab.try.way')],
+          [
+            `${commandName} lab exec${flag} ${node} -- ip route del ${plan.nodes[1]?.podCidrs[0] ?? ''}`,
+            say('lab.try.break'),
+          ],
         ] as const)),
     [
       isRootless()
-        ? `heddle lab exec${flag} ${node} -- kubectl get nodes,pods -o wide`
-        : `kubectl --kubeconfig $(heddle lab kubeconfig${flag}) get nodes,pods -o wide`,
+        ? `${commandName} lab exec${flag} ${node} -- kubectl get nodes,pods -o wide`
+        : `kubectl --kubeconfig $(${commandName} lab kubeconfig${flag}) get nodes,pods -o wide`,
       say('lab.try.kubectl'),
     ],
-    [`heddle lab down${flag}`, say('lab.try.down')],
+    [`${commandName} lab down${flag}`, say('lab.try.down')],
   ]
   const width = Math.max(...rows.map(([command]) => widthOf(command)))
   print(style('heading', say('lab.try.title')))

@@ -15,6 +15,9 @@ export interface Program {
 /** In a checkout this is src/lab/program.ts, in a build a part of dist/lib/heddle.mjs. */
 const here = fileURLToPath(import.meta.url)
 
+/** What a person types to run this program. */
+export const commandName = here.endsWith('.ts') ? 'bin/heddle' : 'heddle'
+
 /** This program's own files. Throws `LabError` `not-built` while there are no plugins. */
 export function ownProgram(): Program {
   const isSource = here.endsWith('.ts')

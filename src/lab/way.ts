@@ -25,6 +25,7 @@ export type Meaning =
   | 'plain-route'
   | 'plain-neighbour'
   | 'underlay-route'
+  | 'underlay-direct'
   | 'underlay-neighbour'
   | 'arrival-device'
   | 'arrival-route'
@@ -213,7 +214,7 @@ function readTunnel(kernel: Kernel, route: SeenRoute, device: Link, gateway: IpT
   return {
     entries: [
       ...entries,
-      kernel.routeEntry('underlay-route', underlay, { remote: fdb.dst, hop }),
+      kernel.routeEntry(hop === fdb.dst ? 'underlay-direct' : 'underlay-route', underlay, { remote: fdb.dst, hop }),
       ...(underlay.oif === undefined ? [] : [kernel.neighEntry('underlay-neighbour', hop, underlay.oif)]),
     ],
     outer: { source: local, destination: fdb.dst, port, vni: id },

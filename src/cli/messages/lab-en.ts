@@ -59,7 +59,8 @@ export const labEn = {
     'The other node {gateway} is the next hop itself, on {device}: the same packet goes on, unwrapped.',
   'lab.way.plain-neighbour':
     "The other node's MAC, learned by ARP (IPv6: neighbour discovery) as for any neighbour in the subnet.",
-  'lab.way.underlay-route': 'The wrapped packet is an ordinary one of this node: to {remote} by {hop}.',
+  'lab.way.underlay-route': 'The wrapped packet is an ordinary one of this node: to {remote} by the router {hop}.',
+  'lab.way.underlay-direct': 'The wrapped packet is an ordinary one of this node: to {remote}, in the same subnet.',
   'lab.way.underlay-neighbour': 'And goes in an ordinary frame to {mac}.',
   'lab.way.arrival-device':
     "The inner frame is addressed to {mac}, which is this node's {device}: it is unwrapped here.",
