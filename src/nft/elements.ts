@@ -13,7 +13,15 @@ import { hasEnds, isInterval } from './element.ts'
 import { NftError } from './error.ts'
 import { joinIntervals, normalKey } from './join.ts'
 import type { Table, TableRef } from './table.ts'
-import { commit, kernelError, type NftMessage, optimistic, translated } from './transaction.ts'
+import {
+  commit,
+  commitElements,
+  generation,
+  kernelError,
+  type NftMessage,
+  optimistic,
+  translated,
+} from './transaction.ts'
 import { ELEMENTS, familyNumber, LIST_ELEMENT, nfgenmsg, NFT_MSG, nftMessage, writeText } from './wire.ts'
 
 /** A set or map of a table. */
@@ -40,8 +48,19 @@ export interface ElementChange {
 }
 
 /** Applies all changes in their order, in one step or not at all. Throws `kernel` with `element`, counted within the failing change. */
-export const changeElements = (socket: NetlinkSocket, changes: readonly ElementChange[]): void =>
-  commit(socket, changes.flatMap(changeMessages))
+export function changeElements(socket: NetlinkSocket, changes: readonly ElementChange[]): void {
+  const messages = changes.flatMap(changeMessages)
+  // What is added may be there already.
+  const isCertain = changes.some(({ op, elements }) => op !== 'add' && elements.length > 0)
+  if (!isCertain) return commit(socket, messages)
+  try {
+    // To name the generation costs one request, and saves `ensureTable` from reading its table again.
+    commitElements(socket, messages, generation(socket))
+  } catch (error) {
+    if (!(error instanceof NftError && error.code === 'contended')) throw error
+    commit(socket, messages)
+  }
+}
 
 export const addElements = (socket: NetlinkSocket, set: ElementSet, elements: readonly Element[]): void =>
   changeElements(socket, [{ op: 'add', set, elements }])

@@ -17,7 +17,7 @@ import { type KernelStructure, readStructure } from './list.ts'
 import { digestOf, readStamp, STAMP_SET, stamped, writeStamp } from './stamp.ts'
 import type { Table, TableRef } from './table.ts'
 import { renderTable } from './text.ts'
-import { commit, generation, nextGeneration } from './transaction.ts'
+import { commit, generation, nextGeneration, onlyElements } from './transaction.ts'
 import { familyNumber, NFT_MSG, nftMessage, writeText } from './wire.ts'
 
 export interface EnsureOptions {
@@ -53,7 +53,7 @@ const keyOfTable = ({ family, name }: TableRef): string => `${family} ${name}`
 
 /**
  * Makes the kernel's table have exactly the model's structure; elements stay where declarations did. One netlink request when nothing in the
- * namespace changed since the last call, a handful when only other things did, one run of nft when the table is not as wanted.
+ * namespace changed since the last call but elements by this socket, a handful when only other things did, one run of nft when the table is not as wanted.
  * The namespace is the socket's. Calls for one table run one after the other.
  * Throws `NftError`: `refused`, `no-nft`, `timeout`, `kernel`, or `contended` when others change the table faster than it can be written.
  */
@@ -80,8 +80,13 @@ export function isAsWanted(socket: NetlinkSocket, table: Table): boolean {
 async function ensureNow(socket: NetlinkSocket, table: Table, options: EnsureOptions): Promise<EnsureResult> {
   const digest = digestOf(table)
   const known = mapOf(verified, socket).get(keyOfTable(table))
-  if (known !== undefined && known.digest === digest && known.generation === generation(socket))
-    return { changed: false }
+  if (known !== undefined && known.digest === digest) {
+    const now = generation(socket)
+    if (known.generation === now || onlyElements(socket, known.generation, now)) {
+      mapOf(verified, socket).set(keyOfTable(table), { digest, generation: now })
+      return { changed: false }
+    }
+  }
   const structure = readStructure(socket, table)
   const stamp = structure === undefined ? undefined : readStamp(socket, table, structure)
   if (structure !== undefined && stamp?.text === digest && stamp.kernel === fingerprint(structure)) {

@@ -53,6 +53,30 @@ export function commit(socket: NetlinkSocket, messages: readonly NftMessage[], g
   }
 }
 
+/** By socket, generations in a row that came about by changes of elements on this socket alone. */
+const rows = new WeakMap<NetlinkSocket, { readonly first: number; readonly last: number }>()
+
+/**
+ * Like `commit` with a generation, for messages that change elements and nothing else. What was known of the structure before then still holds
+ * (`onlyElements`), and need not be read again. At least one message must be certain to change something, because a transaction that changes
+ * nothing makes no generation: the next one would be taken for ours.
+ */
+export function commitElements(socket: NetlinkSocket, messages: readonly NftMessage[], generation: number): void {
+  if (messages.length === 0) return
+  commit(socket, messages, generation)
+  const row = rows.get(socket)
+  rows.set(socket, {
+    first: row?.last === generation ? row.first : generation,
+    last: nextGeneration(generation),
+  })
+}
+
+/** Whether between two generations nothing but elements changed, and all of that on this socket. False where that is not known. */
+export function onlyElements(socket: NetlinkSocket, from: number, to: number): boolean {
+  const row = rows.get(socket)
+  return row?.last === to && (from - row.first) >>> 0 < (to - row.first) >>> 0
+}
+
 const border = (type: number, generation?: number): Message => ({
   op: () => 'nftables transaction',
   type,
@@ -123,7 +147,7 @@ function readGeneration(payload: Reader): number {
 const ATTEMPTS = 32
 
 /**
- * Reads, decides, and commits only if nobody changed the ruleset in between; else does it again. A compare-and-swap for nftables that needs no lock and
+ * For elements: reads, decides, and commits only if nobody changed the ruleset in between; else does it again. A compare-and-swap for nftables that needs no lock and
  * works against every other program. Throws `contended` after 32 tries.
  */
 export function optimistic<T>(
@@ -134,7 +158,7 @@ export function optimistic<T>(
     const seen = generation(socket)
     const { messages, result } = work()
     try {
-      commit(socket, messages, seen)
+      commitElements(socket, messages, seen)
       return result
     } catch (error) {
       if (!(error instanceof NftError && error.code === 'contended') || attempt === ATTEMPTS) throw error

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import fc from 'fast-check'
 import { applyText, nftVersion } from '#nft/apply.ts'
 import { deleteFlows, listFlows } from '#nft/conntrack.ts'
-import { addElements, listElements, setOf } from '#nft/elements.ts'
+import { addElements, listElements, putElements, setOf } from '#nft/elements.ts'
 import { deleteTable, ensureTable } from '#nft/ensure.ts'
 import { NftError } from '#nft/error.ts'
 import { fingerprint } from '#nft/fingerprint.ts'
@@ -352,6 +352,45 @@ describe('watching', { skip: needsNft }, () => {
       ['inet heddle true', 'ip one true', 'ip6 two true'],
     )
     assert.deepEqual(await ensureTable(socket, table), { changed: true, cause: 'drift' })
+  })
+
+  test('own elements need no second reading, and hide nothing that others do before, between or after them', async () => {
+    using netns = new NftNetns()
+    using socket = openNft({ netns: netns.path })
+    const pods = setOf(table, 'pods')
+    const put = (last: number): void => putElements(socket, pods, [{ key: [`10.0.${last}.0/24`] }])
+    // Changes nothing when it is there, and then makes no generation.
+    const again = (): void => addElements(socket, pods, [{ key: ['10.0.1.0/24'] }])
+    const foreign = (): unknown => netns.nft('add', 'rule', 'inet', 'heddle', 'sink', 'accept')
+    const requests = async (): Promise<number> => {
+      let count = 0
+      const real = socket.get.bind(socket)
+      const dump = socket.dump.bind(socket)
+      socket.get = (...args) => ((count += 1), real(...args))
+      socket.dump = (...args) => ((count += 1), dump(...args))
+      assert.deepEqual(await ensureTable(socket, table), { changed: false })
+      Object.assign(socket, { get: real, dump })
+      return count
+    }
+    await ensureTable(socket, table)
+    put(1)
+    put(2)
+    assert.equal(await requests(), 1)
+    put(3)
+    assert.equal(await requests(), 1)
+    const drift = { changed: true, cause: 'drift' }
+    for (const order of [
+      [foreign, put],
+      [put, foreign],
+      [put, foreign, put],
+      [again, foreign],
+      [again, foreign, put],
+    ]) {
+      for (const act of order) act(4)
+      assert.deepEqual(await ensureTable(socket, table), drift)
+      put(5)
+      assert.equal(await requests(), 1)
+    }
   })
 
   test('lost notifications are reported, and later ones come again', async () => {
