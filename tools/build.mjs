@@ -124,6 +124,17 @@ async function bundle() {
   }
 }
 
+/** Runs the standalone program once, so that its compiled code is there before a runtime needs it. */
+function warmUp() {
+  const env = {
+    CNI_COMMAND: 'VERSION',
+    NODE_COMPILE_CACHE: join(dist, 'lib', 'cache'),
+    NODE_COMPILE_CACHE_PORTABLE: '1',
+  }
+  rmSync(env.NODE_COMPILE_CACHE, { recursive: true, force: true })
+  spawnSync(join(dist, 'bin', 'node'), [join(dist, 'lib', 'cni.mjs'), 'bridge'], { env, timeout: 30_000 })
+}
+
 /** Plugin types, from the registry itself. */
 function pluginTypes() {
   const script =
@@ -150,7 +161,11 @@ const launcher = `#!/bin/sh
 self=$(readlink -f "$0")
 prefix=$(dirname "$(dirname "$self")")
 export UV_THREADPOOL_SIZE="\${UV_THREADPOOL_SIZE:-16}"
-exec "$prefix/bin/node" --disable-warning=ExperimentalWarning "$prefix/lib/heddle.mjs" "$@"
+export NODE_COMPILE_CACHE="\${NODE_COMPILE_CACHE:-$prefix/lib/cache}" NODE_COMPILE_CACHE_PORTABLE=1
+# The agent lives long and should stay small: fewer pools of malloc, a smaller nursery.
+export MALLOC_ARENA_MAX="\${MALLOC_ARENA_MAX:-2}"
+[ "\${1-}" = agent ] && nursery=--max-semi-space-size=4
+exec "$prefix/bin/node" \${nursery-} --disable-warning=ExperimentalWarning "$prefix/lib/heddle.mjs" "$@"
 `
 
 async function main() {
@@ -173,6 +188,7 @@ async function main() {
   const types = isCurrent ? last.types : pluginTypes()
   if (!isCurrent) {
     await bundle()
+    warmUp()
     writeFileSync(stampFile, JSON.stringify({ stamp, types }))
   }
   installShims(shim.path, types)
