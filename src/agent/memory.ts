@@ -8,7 +8,7 @@ import { runInNewContext } from 'node:vm'
 /** Heap (bytes) beyond what was alive after the last collection that is left alone. */
 const SLACK = 16 << 20
 /** A collection stops the agent for some tens of milliseconds: at most one in so many milliseconds. */
-const PAUSE = 60_000
+const PAUSE = 25_000
 
 type Collect = () => void
 

@@ -5,7 +5,7 @@ import { test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
 
 import { nodes as nodeResource } from '#kube/resources.ts'
-import { needsRoot, TestCluster, until, type TestNode } from './cluster.ts'
+import { needsRoot, nodeObject, TestCluster, until, type TestNode } from './cluster.ts'
 
 /** Everything of the data path, in a form that compares. */
 const dump = (node: TestNode): string =>
@@ -150,5 +150,32 @@ test(
     await cluster.register(a)
     await cluster.ready()
     assert.match(readFileSync(a.subnetFile, 'utf8'), /FLANNEL_SUBNET=10\.244\.0\.1\/24/)
+  },
+)
+
+test(
+  'a half-open connection to the API server costs nothing, and what comes afterwards is heard',
+  { skip: needsRoot },
+  async () => {
+    await using cluster = await TestCluster.open({ nodes: 2 })
+    cluster.startAll()
+    await cluster.ready()
+    const a = cluster.node(0)
+    const before = dump(a)
+    const heal = cluster.api.faults.inject({ action: { kind: 'silent' } })
+    await delay(2_000)
+    assert.equal(dump(a), before)
+    assert.equal((await a.get('/readyz')).status, 200)
+    heal()
+    await cluster.stopApi()
+    await cluster.startApi()
+    await cluster.client.create(nodeResource, nodeObject('node-7', ['10.244.7.0/24']))
+    await cluster.annotate('node-7', {
+      'kube-subnet-manager': 'true',
+      'backend-type': 'vxlan',
+      'backend-data': '{"VNI":1,"VtepMAC":"02:aa:bb:cc:dd:07"}',
+      'public-ip': '192.0.2.70',
+    })
+    await until('what comes after is heard', () => dump(a).includes('02:aa:bb:cc:dd:07 dst 192.0.2.70'), 20_000)
   },
 )
