@@ -1,4 +1,4 @@
-/** `${commandName} lab up` and `down`: what they say while they work. */
+/** `heddle lab up` and `down`: what they say while they work. */
 
 import { observeLab } from '#lab/observe.ts'
 import { labDown } from '#lab/down.ts'

@@ -26,8 +26,9 @@ export interface DownOptions {
 
 /** Between asking the lab's processes to end and killing them. */
 const GRACE_MS = 4000
-/** For the DEL of all pods together: what is not done by then goes with its namespace. */
+/** For the DEL of all pods together, and more for each: what is not done by then goes with its namespace. */
 const DEL_MS = 15_000
+const DEL_MS_PER_POD = 150
 
 /**
  * Removes lab `name`: pods by DEL where their agent lives, then processes, namespaces and files. False when there was none.
@@ -121,19 +122,22 @@ async function deletePods(plan: LabPlan, paths: LabPaths, processes: LabProcesse
     async () => {
       const program = ownProgram()
       const failures: string[] = []
-      const late = AbortSignal.timeout(DEL_MS)
+      const ms = DEL_MS + DEL_MS_PER_POD * pods.length
+      const late = AbortSignal.timeout(ms)
       const queue = [...pods]
+      const open = new Set(pods.map(({ pod }) => pod.name))
       const worker = async (): Promise<void> => {
         for (let next = queue.shift(); next !== undefined && !late.aborted; next = queue.shift()) {
           const { node, pod } = next
           await podRuntime(node, paths, program)
             .del(pod)
             .catch((error: unknown) => failures.push(`${pod.name}: ${messageOf(error)}`))
+          open.delete(pod.name)
         }
       }
       const end = new Promise<void>((resolve) => late.addEventListener('abort', () => resolve()))
       await Promise.race([Promise.all(Array.from({ length: 16 }, worker)), end])
-      return failures
+      return [...failures, ...[...open].map((name) => `${name}: not done in ${ms / 1000} s`)]
     },
   )
 }

@@ -4,6 +4,9 @@
  * It ends on SIGTERM, its agents with it. Killed, it leaves agents and data path as they are.
  */
 
+import { existsSync } from 'node:fs'
+import { availableParallelism } from 'node:os'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { startApiServer, type ApiServer } from '#kube/server/server.ts'
 import { parseJson } from '#kube/body.ts'
 import type { KubeObject } from '#kube/resource.ts'
@@ -13,7 +16,7 @@ import type { LabPlan } from './plan.ts'
 import { MARK, processOf } from './process.ts'
 import { labEnvironment, type Program } from './program.ts'
 import { writeProcesses, type LabRecord } from './record.ts'
-import { Supervisor } from './supervisor.ts'
+import { Supervisor, type Supervised } from './supervisor.ts'
 
 export interface Keeper extends AsyncDisposable {
   readonly api: ApiServer
@@ -33,25 +36,32 @@ export async function startKeeper({ record, plan, paths, program, sockets }: Kee
   const write = (): void => writeProcesses(paths, { keeper, agents: supervisor.processes() })
   const supervisor = new Supervisor(write)
   write()
-  // First, so that agents start while the API does: their connections wait in the listening socket's queue.
-  for (const node of plan.nodes) {
-    const own = paths.node(node.name)
-    supervisor.start({
-      name: node.name,
+  const ended = new AbortController()
+  const agents = plan.nodes.map(({ name, namespace }): Supervised => {
+    const own = paths.node(name)
+    return {
+      name,
       file: program.file,
-      args: [...program.args, 'agent', ...agentArguments(node.name, paths)],
+      args: [...program.args, 'agent', ...agentArguments(name, paths)],
       env: labEnvironment({ [MARK]: record.id }),
-      netns: netnsPath(node.namespace),
+      netns: netnsPath(namespace),
       log: own.log,
-    })
-  }
+    }
+  })
+  // The first ones before the API, so that they load while it does: their connections wait in the listening socket's queue.
+  const atOnce = availableParallelism() * 4
+  for (const agent of agents.slice(0, atOnce)) supervisor.start(agent)
   try {
     const api = await startApiServer({ listen: sockets.map((fd) => ({ fd })) })
     // Before the first request can be read: nothing has been awaited since the sockets listen.
     seed(api, plan)
+    const isLoaded = ({ name }: Supervised): boolean => existsSync(paths.node(name).cniSocket)
+    const others = startOthers(supervisor, agents, atOnce, isLoaded, ended.signal)
     return {
       api,
       async [Symbol.asyncDispose]() {
+        ended.abort()
+        await others
         await supervisor[Symbol.asyncDispose]()
         await api.close()
       },
@@ -61,6 +71,29 @@ export async function startKeeper({ record, plan, paths, program, sockets }: Kee
     throw error
   }
 }
+
+/** Starts the remaining agents as those before them have loaded: a hundred at once would starve each other, and the API. */
+async function startOthers(
+  supervisor: Supervisor,
+  agents: readonly Supervised[],
+  atOnce: number,
+  isLoaded: (agent: Supervised) => boolean,
+  signal: AbortSignal,
+): Promise<void> {
+  const waiting = agents.slice(atOnce)
+  let loading = agents.slice(0, atOnce)
+  while (waiting.length > 0 && !signal.aborted) {
+    await sleep(POLL_MS)
+    loading = loading.filter((agent) => !isLoaded(agent))
+    for (const agent of waiting.splice(0, atOnce - loading.length)) {
+      if (signal.aborted) return
+      supervisor.start(agent)
+      loading.push(agent)
+    }
+  }
+}
+
+const POLL_MS = 20
 
 /** Flags of a node's agent: everything of it below the node's own directory. */
 export function agentArguments(node: string, paths: LabPaths): string[] {

@@ -116,7 +116,7 @@ async function build(lab: Lab, program: Program, progress: Progress, options: Up
     async () => startControlPlane(lab, program),
   )
   const { record } = started
-  using client = new KubeClient(loadKubeConfig({ file: paths.kubeconfig }), { timeout: 20_000 })
+  using client = new KubeClient(loadKubeConfig({ file: paths.kubeconfig }), { timeout: 60_000 })
   const deadline = Date.now() + (options.timeoutMs ?? 30_000 + 2000 * plan.nodes.length)
   await whileRunning(started.ended, async () => {
     const slot = limiter(16)
@@ -175,7 +175,8 @@ async function waitForAgents(
     progress.at = `the agent of ${late.name}`
     progress.log = paths.node(late.name).log
     if (Date.now() >= deadline) throw new Error(`${plan.nodes.length - ready.size} agents are not ready`)
-    await sleep(50, undefined, { signal })
+    // Every answer holds all nodes: a large lab is asked less often.
+    await sleep(Math.max(50, 10 * plan.nodes.length), undefined, { signal })
   }
 }
 

@@ -131,6 +131,8 @@ export class Pinger implements Disposable {
   }
 
   #tick(): void {
+    // On a busy machine this thread itself may be late: what has come is heard before anything is given up.
+    this.#socket.poll()
     const now = performance.now()
     for (const [seq, pending] of this.#pending) {
       if (now >= pending.deadline) {
