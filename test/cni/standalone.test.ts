@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { execFileSync, spawn } from 'node:child_process'
-import { copyFile, mkdir, mkdtemp, readdir, rm, stat, symlink } from 'node:fs/promises'
+import { copyFile, mkdir, mkdtemp, readdir, readFile, rm, stat, symlink } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
@@ -123,14 +123,20 @@ test('dist/ may lie anywhere, and its executables may be linked to', async () =>
   assert.deepEqual(JSON.parse(stdout), { cniVersion: '1.1.0', ips: [{ address: '10.0.0.5/24' }] })
 })
 
-test('a second build changes nothing', async () => {
-  const stamp = async (): Promise<readonly number[]> =>
-    Promise.all(
-      ['cni/static', 'lib/cni.mjs', 'lib/heddle.mjs', 'lib/addon.node', 'bin/node', 'bin/heddle'].map(
-        async (file) => (await stat(join(dist, file))).ino,
-      ),
-    )
-  const before = await stamp()
-  execFileSync(process.execPath, [join(root, 'tools', 'build.mjs')])
-  assert.deepEqual(await stamp(), before)
+test('a second build changes nothing', async (t) => {
+  const files = ['cni/static', 'lib/cni.mjs', 'lib/heddle.mjs', 'lib/addon.node', 'bin/node', 'bin/heddle']
+  const state = async (): Promise<{ readonly inodes: readonly number[]; readonly stamp: string }> => ({
+    inodes: await Promise.all(files.map(async (file) => (await stat(join(dist, file))).ino)),
+    stamp: await readFile(join(root, 'build', 'dist.stamp'), 'utf8'),
+  })
+  for (let attempt = 0; attempt < 3; attempt++) {
+    const before = await state()
+    execFileSync(process.execPath, [join(root, 'tools', 'build.mjs')])
+    const after = await state()
+    // Somebody who edits a source meanwhile makes it a first build.
+    if (after.stamp !== before.stamp) continue
+    assert.deepEqual(after.inodes, before.inodes)
+    return
+  }
+  t.skip('the sources changed during the test, three times')
 })
