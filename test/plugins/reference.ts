@@ -19,6 +19,8 @@ export interface ReferenceCall {
   readonly netns?: string
   readonly args?: string
   readonly path?: string
+  /** The namespace to run it in. */
+  readonly inNetns?: string
 }
 
 export class ReferenceError extends Error {}
@@ -26,7 +28,9 @@ export class ReferenceError extends Error {}
 /** Runs /usr/lib/cni/TYPE. The answer's JSON object (`{}` when it printed nothing). */
 export async function reference(verb: string, config: JsonObject, call: ReferenceCall): Promise<JsonObject> {
   const type = JSON.stringify(config['type']).slice(1, -1)
-  const child = spawn(`${REFERENCE_DIR}/${type}`, [], {
+  const program = `${REFERENCE_DIR}/${type}`
+  const command = call.inNetns === undefined ? [program] : ['nsenter', `--net=${call.inNetns}`, program]
+  const child = spawn(command[0] ?? '', command.slice(1), {
     env: {
       PATH: process.env['PATH'],
       CNI_COMMAND: verb,
