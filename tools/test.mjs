@@ -24,7 +24,7 @@ const MOST_AT_ONCE = 4
 const isTest = (name) => /\.test\.(ts|mjs)$/.test(name)
 
 function selected(filters) {
-  const all = ['tools', 'src', 'test'].flatMap((folder) => filesBelow(folder, isTest))
+  const all = ['tools', 'src', 'test', 'bench'].flatMap((folder) => filesBelow(folder, isTest))
   const files = filters.length === 0 ? all : all.filter((file) => filters.some((filter) => file.includes(filter)))
   if (files.length > 0) return files
   throw new Problem({
