@@ -46,7 +46,7 @@ static int restore_stdin(const struct buffer *input) {
   return dup2(fd, STDIN_FILENO) < 0 ? -1 : 0;
 }
 
-/* Node.js keeps compiled code beside the program, which more than halves what its start costs. Whoever may write there owns the program anyway. */
+/* Node.js keeps compiled code beside the program, which saves about a third of what its start costs. Whoever may write there owns the program anyway. */
 static void keep_compiled(const char *program) {
   char folder[PATH_MAX];
   if (join_path(folder, program, "") < 0) return;
