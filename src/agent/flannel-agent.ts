@@ -232,9 +232,15 @@ export class FlannelAgent implements AsyncDisposable {
       this.#check()
     }
     this.#stack.use(
-      new UnderlayWatch(read, (error) =>
-        log.error(errorFields(error), 'changes of interfaces are not heard of any more'),
-      ),
+      new UnderlayWatch({
+        interest: () => ({
+          devices: network.missing.length === 0 ? network.underlayDevices : new Set(),
+          podNetworks: pods,
+        }),
+        nameOf: (index) => network.linkName(index),
+        changed: read,
+        onError: (error) => log.error(errorFields(error), 'changes of interfaces are not heard of any more'),
+      }),
     )
     read()
   }

@@ -13,7 +13,7 @@ import { FlannelNetwork } from './flannel-network.ts'
 import { silentLog } from './log.ts'
 
 const facts: UnderlayFacts = {
-  links: [{ name: 'eth0', up: true, mtu: 1500, loopback: false }],
+  links: [{ index: 2, name: 'eth0', up: true, mtu: 1500, loopback: false }],
   addresses: [{ dev: 'eth0', ip: ipText('192.168.0.1'), deprecated: false, temporary: false, permanent: true }],
   routes: [{ dst: cidrText('192.168.0.0/20'), dev: 'eth0', priority: 0 }],
 }
@@ -118,7 +118,7 @@ test('the underlay is followed: MTU, address, and an address that is away for a 
     return link?.kind === 'link' && link.data.type === 'vxlan' ? [link.mtu, link.data.local] : []
   }
   assert.deepEqual(mtu(), [1450, '192.168.0.1'])
-  network.setUnderlay({ ...facts, links: [{ name: 'eth0', up: true, mtu: 9000, loopback: false }] })
+  network.setUnderlay({ ...facts, links: [{ index: 2, name: 'eth0', up: true, mtu: 9000, loopback: false }] })
   assert.deepEqual(mtu(), [8950, '192.168.0.1'])
   network.setUnderlay({ ...facts, addresses: [] })
   assert.deepEqual(mtu(), [8950, '192.168.0.1'], 'kept')

@@ -87,6 +87,17 @@ export class FlannelNetwork {
     return this.#table
   }
 
+  /** Interfaces between nodes; empty unless each family has one. */
+  get underlayDevices(): ReadonlySet<string> {
+    const chosen = familiesOf(this.#options.conf).map((family) => this.#underlay[family]?.underlay.dev)
+    return new Set(chosen.every((dev) => dev !== undefined) ? chosen : [])
+  }
+
+  /** The name of a link, as of the last reading of the interfaces. */
+  linkName(index: number): string | undefined {
+    return this.#facts?.links.find((link) => link.index === index)?.name
+  }
+
   /** Everything that the node itself needs, peers apart. */
   ownPlan(local: Local): Desired[] {
     return [...hostPlan(local), ...masqueradePlan(local), ...this.backend.devicePlan(local)]

@@ -1,7 +1,7 @@
 /** The interfaces, addresses and routes between nodes, and word when they change. */
 
 import { contains, containsCidr, parseCidr, parseIpNet } from '#ip/prefix.ts'
-import { formatIp } from '#ip/address.ts'
+import { formatIp, isLinkLocal, isMulticast } from '#ip/address.ts'
 import type { CidrText } from '#ip/text.ts'
 import { IFA_F, listAddrs } from '#netlink/addr.ts'
 import { IFF } from '#netlink/link-codec.ts'
@@ -33,7 +33,13 @@ export function readUnderlay(socket: NetlinkSocket, podNetworks: readonly CidrTe
     ]
   })
   return {
-    links: links.map(({ name, up, mtu, flags }) => ({ name, up, mtu, loopback: (flags & IFF.LOOPBACK) !== 0 })),
+    links: links.map(({ index, name, up, mtu, flags }) => ({
+      index,
+      name,
+      up,
+      mtu,
+      loopback: (flags & IFF.LOOPBACK) !== 0,
+    })),
     addresses: listAddrs(socket).flatMap(({ index, address, flags }) => {
       const dev = names.get(index)
       const net = parseIpNet(address)
@@ -54,18 +60,62 @@ export function readUnderlay(socket: NetlinkSocket, podNetworks: readonly CidrTe
 /** Changes come in bunches; one reading serves all of them. */
 const SETTLE = 100
 
-/** Calls back after changes that may matter to `readUnderlay`. Its socket must be opened before the first reading. */
+/** What a change must concern to matter: the interfaces in use (by name), or anything while they are not known. */
+export interface UnderlayInterest {
+  readonly devices: ReadonlySet<string>
+  readonly podNetworks: readonly CidrText[]
+}
+
+/**
+ * Whether a reading could come out otherwise after this event. Pods come and go with links, addresses and routes of their own, many a
+ * second; none of them concerns the traffic between nodes. `nameOf` gives a link's name by its index.
+ */
+export function concernsUnderlay(
+  event: NetlinkEvent,
+  { devices, podNetworks }: UnderlayInterest,
+  nameOf: (index: number) => string | undefined,
+): boolean {
+  switch (event.kind) {
+    case 'link':
+      return devices.size === 0 || devices.has(event.link.name)
+    case 'addr': {
+      const name = nameOf(event.addr.index)
+      return devices.size === 0 || name === undefined || devices.has(name)
+    }
+    case 'route': {
+      const { protocol, table, dst } = event.route
+      // Thousands of them are ours.
+      if (isHeddleProtocol(protocol) || table !== MAIN_TABLE) return false
+      const cidr = parseCidr(dst)
+      if (isLinkLocal(cidr.ip) || isMulticast(cidr.ip)) return false
+      return !podNetworks.some((pod) => containsCidr(parseCidr(pod), cidr))
+    }
+    case 'overrun':
+      return true
+    default:
+      return false
+  }
+}
+
+export interface UnderlayWatchOptions {
+  readonly interest: () => UnderlayInterest
+  readonly nameOf: (index: number) => string | undefined
+  readonly changed: () => void
+  readonly onError: (error: Error) => void
+}
+
+/** Calls back after changes that may matter to `readUnderlay`. Must be made before the first reading. */
 export class UnderlayWatch implements Disposable {
+  readonly #options: UnderlayWatchOptions
   readonly #monitor: NetlinkMonitor
-  readonly #changed: () => void
   #timer: NodeJS.Timeout | undefined
 
-  constructor(changed: () => void, onError: (error: Error) => void) {
-    this.#changed = changed
+  constructor(options: UnderlayWatchOptions) {
+    this.#options = options
     this.#monitor = new NetlinkMonitor({
       groups: ['link', 'addr', 'route'],
       onEvent: (event) => this.#hear(event),
-      onError,
+      onError: options.onError,
     })
   }
 
@@ -75,11 +125,11 @@ export class UnderlayWatch implements Disposable {
   }
 
   #hear(event: NetlinkEvent): void {
-    // Thousands of these are ours.
-    if (event.kind === 'route' && (isHeddleProtocol(event.route.protocol) || event.route.table !== MAIN_TABLE)) return
-    this.#timer ??= setTimeout(() => {
+    const { interest, nameOf, changed } = this.#options
+    if (this.#timer !== undefined || !concernsUnderlay(event, interest(), nameOf)) return
+    this.#timer = setTimeout(() => {
       this.#timer = undefined
-      this.#changed()
+      changed()
     }, SETTLE)
   }
 }

@@ -14,7 +14,7 @@ const address = (dev: string, ip: string, more: Partial<UnderlayAddress> = {}): 
   permanent: true,
   ...more,
 })
-const link = (name: string, mtu = 1500, up = true) => ({ name, up, mtu, loopback: name === 'lo' })
+const link = (name: string, mtu = 1500, up = true) => ({ index: 1, name, up, mtu, loopback: name === 'lo' })
 const facts: UnderlayFacts = {
   links: [link('lo', 65_536), link('eth0'), link('eth1', 9000), link('down', 1500, false)],
   addresses: [

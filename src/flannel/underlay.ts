@@ -13,6 +13,7 @@ import type { Underlay } from './local.ts'
 import type { UnderlayRoute } from './on-link.ts'
 
 export interface UnderlayLink {
+  readonly index: number
   readonly name: string
   readonly up: boolean
   readonly mtu: number
