@@ -13,7 +13,8 @@ import { NetworkHost, ping } from './network-host.ts'
 import { gcInputOf, inputOf } from './input.ts'
 
 const ENV = 'FLANNEL_NETWORK=10.244.0.0/16\nFLANNEL_SUBNET=10.244.1.1/24\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n'
-const DUAL = `${ENV.replace('FLANNEL_MTU', 'FLANNEL_IPV6_NETWORK=fd00:10::/56\nFLANNEL_IPV6_SUBNET=fd00:10:0:1::1/64\nFLANNEL_MTU')}`
+const SIX = 'FLANNEL_IPV6_NETWORK=fd00:10::/56\nFLANNEL_IPV6_SUBNET=fd00:10:0:1::1/64\n'
+const DUAL = ENV.replace('FLANNEL_MTU', `${SIX}FLANNEL_MTU`)
 const conf = (extra: JsonObject = {}): JsonObject => ({ name: 'cbr0', type: 'flannel', ...extra })
 
 interface Delegated {
@@ -33,8 +34,8 @@ function recording(env: string | undefined) {
     return (verb === 'ADD' ? emptyResult : undefined) as never
   }
   const { root } = made
-  const { failpoint, log } = made.host
-  const host: PluginHost = { root, failpoint, log, netlink: Object.create(null), delegate: run }
+  const nothing = (): void => {}
+  const host: PluginHost = { root, failpoint: nothing, log: nothing, netlink: Object.create(null), delegate: run }
   const envFile = join(made.root, 'run/flannel/subnet.env')
   fs.mkdirSync(join(made.root, 'run/flannel'), { recursive: true })
   if (env !== undefined) fs.writeFileSync(envFile, env)

@@ -3,10 +3,11 @@
 import { isEmptyDns } from '#cni/config.ts'
 import { invalidConfig, joinErrors } from '#cni/errors.ts'
 import type { GcInput, Plugin, PluginHost, PluginInput } from '#cni/plugin.ts'
-import { emptyResult, type Interface, type Result } from '#cni/result.ts'
+import { emptyResult, type Interface, type IpConfig, type Result } from '#cni/result.ts'
 import { specVersions } from '#cni/version.ts'
 import { familyOf } from '#ip/prefix.ts'
-import { findLink } from '#netlink/link.ts'
+import type { MacText } from '#ip/text.ts'
+import { findLink, getLink } from '#netlink/link.ts'
 import type { Link } from '#netlink/link-codec.ts'
 import { configureInterface, ipOf } from '../link/configure.ts'
 import { enableForwarding, hostNetns } from '../link/host-netns.ts'
@@ -46,45 +47,66 @@ async function connect(input: PluginInput, host: PluginHost, undo: Undo): Promis
   const layer3 = input.config.ipam.type !== ''
   const ipam = layer3 ? await allocate(input, host, undo) : emptyResult
   const gatewayed = withGateways(ipam, conf.isGateway, conf.isDefaultGateway)
-  const container = conf.disableContainerInterface
-    ? findLink(pod.netlink, input.ifname)
-    : await configureInterface(pod, input.ifname, gatewayed.result.ips, gatewayed.result.routes, conf)
-  if (container === undefined) throw invalidConfig(`${input.ifname} vanished from ${input.netns} while it was set up`)
-  host.failpoint('bridge.configured')
-  if (conf.macspoofchk && container.mac !== undefined) {
-    undo.add('spoof check', () => dropSpoofCheck(hostNetns(host).nft, input.config.name, input))
-    host.failpoint('bridge.spoofcheck')
-    await checkSpoofing(hostNetns(host).nft, input.config.name, input, name, container.mac)
-    host.failpoint('bridge.spoofchecked')
-  }
+  const { ips, routes } = gatewayed.result
+  // All that the host needs comes before the pod's end is up: its first packet meets every rule.
   const gateway = conf.vlan !== 0 && conf.isGateway ? ensureVlanGateway(host, bridgeLink, conf) : undefined
   ensureGatewayAddresses(host, gateway ?? bridgeLink, gatewayed.addresses, conf, undo)
   if (gatewayed.addresses.length > 0) enableForwarding(hostNetns(host).fd, familiesOf(gatewayed.result))
-  const port = bringUpPort(host, name, conf)
+  await addRules(input, host, conf, { port: name, mac: getLink(pod.netlink, input.ifname).mac, ips }, undo)
+  const addresses = ips.map((ip) => ipOf(ip.address))
+  forgetNeighbours(host, (gateway ?? bridgeLink).index, addresses)
+  const { index } = bringUpPort(host, name, conf)
   host.failpoint('bridge.up')
-  if (conf.ipMasq && gatewayed.result.ips.length > 0) {
-    undo.add('masquerade', () => unmasquerade(hostNetns(host).nft, input.config.name, input))
-    const addresses = gatewayed.result.ips.map((ip) => ip.address)
-    await masquerade(hostNetns(host).nft, input.config.name, input, addresses)
-    host.failpoint('bridge.masqueraded')
-  }
-  forgetNeighbours(
-    host,
-    (gateway ?? bridgeLink).index,
-    gatewayed.result.ips.map((ip) => ipOf(ip.address)),
-  )
-  if (!conf.disableContainerInterface) await forwarding(host, port.index)
-  const interfaces = [
-    describe(bridgeLink),
-    describe(port),
-    describe(container, pod),
-    ...(gateway ? [describe(gateway)] : []),
-  ]
+  const options = { enableDad: conf.enableDad, carrier: () => forwarding(host, index) }
+  const container = conf.disableContainerInterface
+    ? getLink(pod.netlink, input.ifname)
+    : await configureInterface(pod, input.ifname, ips, routes, options)
+  host.failpoint('bridge.configured')
+  const port = conf.disableContainerInterface ? getLink(host.netlink, index) : await forwarding(host, index)
   return {
-    interfaces,
-    ips: gatewayed.result.ips.map((ip) => ({ ...ip, interface: 2 })),
-    routes: gatewayed.result.routes,
+    interfaces: [
+      describe(bridgeLink),
+      describe(port),
+      describe(container, pod),
+      ...(gateway === undefined ? [] : [describe(gateway)]),
+    ],
+    ips: ips.map((ip) => ({ ...ip, interface: 2 })),
+    routes,
     dns: isEmptyDns(input.config.dns) ? gatewayed.result.dns : input.config.dns,
+  }
+}
+
+interface Rules {
+  readonly port: string
+  readonly mac: MacText | undefined
+  readonly ips: readonly IpConfig[]
+}
+
+async function addRules(
+  input: PluginInput,
+  host: PluginHost,
+  conf: BridgeConf,
+  { port, mac, ips }: Rules,
+  undo: Undo,
+): Promise<void> {
+  const { name } = input.config
+  const { nft } = hostNetns(host)
+  if (conf.macspoofchk && mac !== undefined) {
+    host.failpoint('bridge.spoofcheck')
+    undo.add('spoof check', () => dropSpoofCheck(nft, name, input))
+    await checkSpoofing(nft, name, input, port, mac)
+    host.failpoint('bridge.spoofchecked')
+  }
+  if (conf.ipMasq && ips.length > 0) {
+    host.failpoint('bridge.masquerade')
+    undo.add('masquerade', () => unmasquerade(nft, name, input))
+    await masquerade(
+      nft,
+      name,
+      input,
+      ips.map((ip) => ip.address),
+    )
+    host.failpoint('bridge.masqueraded')
   }
 }
 

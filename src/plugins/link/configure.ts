@@ -22,6 +22,8 @@ import type { Pod } from './pod.ts'
 export interface ConfigureOptions {
   /** Detect duplicate IPv6 addresses (and wait for it) instead of using addresses at once. */
   readonly enableDad: boolean
+  /** Ends when frames of the interface get through; awaited before addresses are tested for duplicates. */
+  readonly carrier?: () => Promise<unknown>
   /** Make no routes for the subnets of the addresses: the caller brings its own. */
   readonly noPrefixRoute?: boolean
   /** Routes that come before those of the result. */
@@ -67,6 +69,10 @@ export async function configureInterface(
   const hasIpv6 = ips.some(({ address }) => familyOf(address) === 6)
   writeSysctls(pod.fd, sysctlsOf(ifname, hasIpv6, options.enableDad))
   const { index } = getLink(pod.netlink, ifname)
+  if (hasIpv6 && options.enableDad) {
+    send(pod.netlink, [setLinkMessage(index, { up: true })])
+    await options.carrier?.()
+  }
   send(pod.netlink, [
     ...ips.map(({ address }) =>
       addrMessage('add', {

@@ -1,0 +1,98 @@
+/**
+ * What is remembered of a link that lives in a pod alone, with nothing on the host to find it by: where it went, so that DEL works without CNI_NETNS and GC at all.
+ * Files below /run: they outlive a kill, and are gone after a reboot as the links are.
+ */
+
+import { createHash } from 'node:crypto'
+import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+
+import * as v from 'valibot'
+
+import type { Attachment, PluginHost } from '#cni/plugin.ts'
+import { writeFileAtomicSync } from '#sys/atomic-file.ts'
+import { hasCode } from '#sys/errno.ts'
+
+const deviceSchema = v.object({
+  /** Its name on the host. */
+  name: v.string(),
+  alias: v.string(),
+  mac: v.string(),
+  mtu: v.number(),
+  up: v.boolean(),
+  /** It outlives its namespace: the kernel gives it back. */
+  physical: v.boolean(),
+})
+
+/** A device of the host while a pod has it. */
+export type DeviceRecord = v.InferOutput<typeof deviceSchema>
+
+const schema = v.object({
+  plugin: v.string(),
+  network: v.string(),
+  containerId: v.string(),
+  ifname: v.string(),
+  /** Path of the pod's namespace, and which one it was. */
+  netns: v.string(),
+  netnsId: v.string(),
+  device: v.optional(deviceSchema),
+})
+
+export type LinkRecord = v.InferOutput<typeof schema>
+
+const folderOf = (host: PluginHost, network: string): string => join(host.root, '/run/heddle/links', network)
+
+/** Names are too long together for one file name. */
+const fileOf = (host: PluginHost, network: string, { containerId, ifname }: Attachment): string =>
+  join(
+    folderOf(host, network),
+    `${createHash('sha256').update(`${containerId}:${ifname}`).digest('hex').slice(0, 32)}.json`,
+  )
+
+/** Before anything is done that the record tells of. */
+export function writeRecord(host: PluginHost, record: LinkRecord): void {
+  const file = fileOf(host, record.network, record)
+  mkdirSync(dirname(file), { recursive: true, mode: 0o700 })
+  writeFileAtomicSync(file, `${JSON.stringify(record)}\n`, { mode: 0o600 })
+}
+
+/** Undefined where there is none, or none that can be read. */
+export function readRecord(host: PluginHost, network: string, attachment: Attachment): LinkRecord | undefined {
+  return parse(host, fileOf(host, network, attachment))
+}
+
+export const removeRecord = (host: PluginHost, network: string, attachment: Attachment): void =>
+  rmSync(fileOf(host, network, attachment), { force: true })
+
+/** The records that one plugin left for a network. */
+export function listRecords(host: PluginHost, plugin: string, network: string): readonly LinkRecord[] {
+  const folder = folderOf(host, network)
+  return namesIn(folder)
+    .filter((name) => name.endsWith('.json'))
+    .map((name) => parse(host, join(folder, name)))
+    .filter((record) => record !== undefined && record.plugin === plugin && record.network === network)
+    .filter((record) => record !== undefined)
+}
+
+/** The networks that have records. */
+export const recordedNetworks = (host: PluginHost): readonly string[] => namesIn(folderOf(host, ''))
+
+function namesIn(folder: string): readonly string[] {
+  try {
+    return readdirSync(folder)
+  } catch (error) {
+    if (hasCode(error, 'ENOENT')) return []
+    throw error
+  }
+}
+
+function parse(host: PluginHost, file: string): LinkRecord | undefined {
+  try {
+    const record = v.safeParse(schema, JSON.parse(readFileSync(file, 'utf8')))
+    if (record.success) return record.output
+  } catch (error) {
+    if (hasCode(error, 'ENOENT')) return undefined
+  }
+  host.log('warn', `${file} is no record of a link: it is left out`)
+  return undefined
+}
