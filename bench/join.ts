@@ -37,7 +37,7 @@ export const join: Benchmark = {
       return times
     }
     progress(`${runs} rounds of ${JOINS}`)
-    const rounds = await interleave({ pairs: runs, warmup: 3, signal }, joins(crowded), joins(empty))
+    const rounds = await interleave({ pairs: runs, warmup: 3, signal, limitMs: 20_000 }, joins(crowded), joins(empty))
     const about = { what: `a peer joins ${PEERS}`, against: 'an empty cluster', unit: 'ms' } as const
     return [compared({ ...about, budget: atMost(1.5) }, compareRounds(rounds, 0.5))]
   },

@@ -55,6 +55,12 @@ test('rounds give the median of their percentiles, and all together the tail', (
   assert.deepEqual([tail.ours, tail.peer], [20, 10])
 })
 
+test('when time is over what has counted is enough, and one pair always counts', async () => {
+  const side = async (): Promise<number> => 1
+  const paired = await interleave({ pairs: 9, signal: forever, limitMs: -1 }, side, side)
+  assert.deepEqual(paired, { ours: [1], peer: [1] })
+})
+
 test('a signal ends the measuring between two measurements', async () => {
   const stop = new AbortController()
   let count = 0

@@ -10,6 +10,14 @@ export interface PairOptions {
   /** Pairs before them that do not: caches fill, code is compiled. Default 1. */
   readonly warmup?: number
   readonly signal: AbortSignal
+  /** No pair starts later than this, as long as one has counted: on a busy machine fewer pairs have to do. Default 60 s. */
+  readonly limitMs?: number
+}
+
+/** True once the time is over. */
+export function timeLimit(ms: number): () => boolean {
+  const end = performance.now() + ms
+  return () => performance.now() > end
 }
 
 /** What both sides gave, in the order of measuring; `ours[i]` and `peer[i]` belong together. */
@@ -24,9 +32,11 @@ export async function interleave<T>(
   ours: (round: number) => Promise<T>,
   peer: (round: number) => Promise<T>,
 ): Promise<Paired<T>> {
-  const { pairs, warmup = 1, signal } = options
+  const { pairs, warmup = 1, signal, limitMs = 60_000 } = options
+  const isLate = timeLimit(limitMs)
   const kept = { ours: [] as T[], peer: [] as T[] }
   for (let round = 0; round < warmup + pairs; round++) {
+    if (isLate() && kept.ours.length > 0) break
     signal.throwIfAborted()
     const first = await ours(round)
     signal.throwIfAborted()

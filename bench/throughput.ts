@@ -28,7 +28,7 @@ async function measure({ runs = RUNS, signal, progress }: BenchmarkContext, back
   await Promise.all([serve(bed, ours), serve(bed, peer)])
   progress(`${backend}: ${runs} pairs of ${SECONDS} s`)
   const stream = (pair: PodPair) => () => gigabits(bed, pair)
-  const rates = await interleave({ pairs: runs, signal }, stream(ours), stream(peer))
+  const rates = await interleave({ pairs: runs, signal, limitMs: 30_000 }, stream(ours), stream(peer))
   const about = { what: `${backend}, one TCP stream`, against: 'made by hand', unit: 'Gbit/s' } as const
   return compared({ ...about, budget: atLeast(0.98) }, compare(rates))
 }

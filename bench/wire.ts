@@ -10,10 +10,11 @@ import { CniNode, type Plugins } from './bed/attach.ts'
 import { compiled } from './bed/native.ts'
 import { own } from './bed/plugins.ts'
 import { atMost, compared } from './measurement.ts'
-import { compareRounds } from './pairs.ts'
+import { compareRounds, timeLimit } from './pairs.ts'
 
 const PODS = 30
 const ROUNDS = 7
+const LIMIT_MS = 30_000
 const FIRST_ADDRESS = 0x0a58_0002
 
 /** What a first ADD leaves behind for the others, and what the shared structure of the host ports is. */
@@ -63,7 +64,9 @@ export const wire: Benchmark = {
     const peer = await CniNode.make(bed, 'wire', PODS, wirePlugins(bed))
     const rounds = { ours: [] as number[][], peer: [] as number[][] }
     const warmup = 2
+    const isLate = timeLimit(LIMIT_MS)
     for (let round = 0; round < warmup + runs; round++) {
+      if (round > warmup && isLate()) break
       progress(round < warmup ? 'warm-up' : `round ${round - warmup + 1} of ${runs}: ${PODS} pods`)
       const times = await inTurns(signal, ours, peer, (node, pod) => node.add([pod]))
       for (const node of [ours, peer]) {
