@@ -4,7 +4,7 @@ import type { Group } from '#lab/check/cases.ts'
 import type { Outcome, Report } from '#lab/check/report.ts'
 import { runCheck } from '#lab/check/run.ts'
 import type { LabView, PodView } from '#lab/check/view.ts'
-import { observeLab } from '#lab/observe.ts'
+import { observeLab, requireNamespaces } from '#lab/observe.ts'
 import { planLab } from '#lab/plan.ts'
 import { requireRecord } from '#lab/record.ts'
 import { EXIT_FAILED } from './fail.ts'
@@ -19,7 +19,9 @@ const SHOWN_FAILURES = 20
 
 export async function runLabCheck(name: string, { json }: { readonly json: boolean }): Promise<void> {
   const { record } = requireRecord(name)
-  const view = observeLab(planLab(record.spec))
+  const plan = planLab(record.spec)
+  requireNamespaces(plan)
+  const view = observeLab(plan)
   const pods = view.nodes.flatMap((node) => node.pods)
   if (!json) print(say('lab.check.begin', { name, pods: pods.length, nodes: view.nodes.length }), '')
   const start = performance.now()

@@ -3,7 +3,7 @@
 import { LabError } from '#lab/error.ts'
 import type { LabView, PodView } from '#lab/check/view.ts'
 import { walkOnce } from '#lab/check/walk-once.ts'
-import { observeLab } from '#lab/observe.ts'
+import { observeLab, requireNamespaces } from '#lab/observe.ts'
 import { planLab } from '#lab/plan.ts'
 import { requireRecord } from '#lab/record.ts'
 import { readWay, shownPair, type Entry, type Way } from '#lab/way.ts'
@@ -91,7 +91,9 @@ export async function runWay(
   { family, json }: { readonly family: 4 | 6; readonly json: boolean },
 ): Promise<void> {
   const { record } = requireRecord(name)
-  const view = observeLab(planLab(record.spec))
+  const plan = planLab(record.spec)
+  requireNamespaces(plan)
+  const view = observeLab(plan)
   const pair = from === undefined && to === undefined ? shownPair(view) : [podNamed(view, from), podNamed(view, to)]
   const [a, b] = pair ?? []
   if (a === undefined || b === undefined) {

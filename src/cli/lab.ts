@@ -128,7 +128,12 @@ async function guarded(
   try {
     if (needsUserNamespace() && !isRootless()) {
       const { file, args } = ownProgram()
-      process.exitCode = await runInUserNamespace({ program: { file, args }, argv: process.argv.slice(2), ...command })
+      process.exitCode = await runInUserNamespace({
+        program: { file, args },
+        argv: process.argv.slice(2),
+        onSwept: () => print(say('lab.down.end', command)),
+        ...command,
+      })
     } else await work()
   } catch (error) {
     if (error instanceof LabError && (error.code === 'bad-spec' || error.code === 'bad-name')) {

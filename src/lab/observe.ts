@@ -9,7 +9,8 @@ import { NetlinkSocket } from '#netlink/socket.ts'
 import { isNamespaceFile } from '#sys/netns.ts'
 import type { LabView, NodeView, PodView } from './check/view.ts'
 import { netnsPath } from './paths.ts'
-import type { LabPlan, NodePlan, PodPlan } from './plan.ts'
+import { LabError } from './error.ts'
+import { namespacesOf, type LabPlan, type NodePlan, type PodPlan } from './plan.ts'
 
 export interface Interface {
   readonly ips: readonly IpText[]
@@ -25,6 +26,18 @@ export function observeEth0(namespace: string): Interface | undefined {
   if (link === undefined) return undefined
   const addrs = listAddrs(netlink, { index: link.index }).filter(({ scope }) => scope === 'global')
   return { ips: addrs.map(({ address }) => formatIp(parseIpNet(address).ip)), mtu: link.mtu }
+}
+
+/** Throws `LabError` `damaged` when a namespace of the lab is gone: nothing can be asked then. */
+export function requireNamespaces(plan: LabPlan): void {
+  const gone = namespacesOf(plan).filter((name) => !isNamespaceFile(netnsPath(name)))
+  if (gone.length === 0) return
+  const { name } = plan.spec
+  throw new LabError(
+    'damaged',
+    `lab ${name} has lost ${gone.length} of its network namespaces: ${gone.slice(0, 3).join(', ')}${gone.length > 3 ? ' …' : ''}`,
+    `Make it anew: heddle lab down --name ${name}, then heddle lab up.`,
+  )
 }
 
 /** The lab as it is: a pod that has no eth0 yet is shown without addresses. */

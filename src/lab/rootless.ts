@@ -79,16 +79,21 @@ export interface Again {
   readonly argv: readonly string[]
   readonly verb: string
   readonly name: string
+  /** Called when `down` removed what was left of a lab whose namespaces are gone already. */
+  readonly onSwept: () => void
 }
 
 /** Runs a lab command inside the user namespace, which `up` makes if need be, and gives its exit code. */
-export async function runInUserNamespace({ program, argv, verb, name }: Again): Promise<number> {
+export async function runInUserNamespace({ program, argv, verb, name, onSwept }: Again): Promise<number> {
   const place = ownPlace(verb === 'up')
   const holder = readHolder(place) ?? (verb === 'up' ? await startHolder(place, program) : undefined)
   if (holder === undefined) {
     // No namespaces: what is left of a lab is processes and files, and those are ours to remove.
     const env = { ...process.env, HEDDLE_LAB_DIR: place.labs }
-    if (verb === 'down') await sweep(name, place)
+    if (verb === 'down' && (await sweep(name, place))) {
+      onSwept()
+      return 0
+    }
     return runThere([program.file, ...program.args, ...argv], { ...env, [INSIDE]: 'outside' })
   }
   const enter = [
@@ -112,10 +117,11 @@ const insideEnvironment = (place: Place): NodeJS.ProcessEnv => ({
   HEDDLE_LAB_DIR: place.labs,
 })
 
-async function sweep(name: string, place: Place): Promise<void> {
+async function sweep(name: string, place: Place): Promise<boolean> {
   process.env['HEDDLE_LAB_DIR'] = place.labs
-  await labDown(name, { keepNamespaces: true })
+  const swept = await labDown(name, { keepNamespaces: true })
   if (labNames(place.labs).length === 0) rmSync(place.directory, { recursive: true, force: true })
+  return swept
 }
 
 async function endHolder(holder: ProcessId, place: Place): Promise<void> {
