@@ -2,7 +2,6 @@
 
 import { randomBytes } from 'node:crypto'
 import { existsSync } from 'node:fs'
-import { setTimeout as delay } from 'node:timers/promises'
 
 import type { KubeClient } from '#kube/client.ts'
 import { findLink } from '#netlink/link.ts'
@@ -13,11 +12,13 @@ import type { Kernel } from '#state/kernel.ts'
 import { Reconciler } from '#state/reconciler.ts'
 import { same } from '#state/same.ts'
 import type { Local } from '#flannel/local.ts'
-import { parseNetConf, type NetConf } from '#flannel/net-conf.ts'
+import type { NetConf } from '#flannel/net-conf.ts'
 import type { NodeView } from '#flannel/node-view.ts'
 import type { Refusal } from '#flannel/trust.ts'
 import type { AgentMetrics } from './agent-metrics.ts'
-import { nodeStatusApi, readNetConf } from './cluster.ts'
+import { CHECKS } from './checks.ts'
+import { nodeStatusApi } from './cluster.ts'
+import { PATIENCE, readConf } from './conf-reader.ts'
 import { FlannelNetwork } from './flannel-network.ts'
 import type { Health } from './health.ts'
 import { errorFields, type Log } from './log.ts'
@@ -42,21 +43,7 @@ export interface FlannelAgentOptions {
   readonly log: Log
 }
 
-/** Checks of /readyz that this part answers for. */
-export const CHECKS = {
-  conf: 'network-configuration',
-  node: 'node',
-  path: 'data-path',
-  file: 'subnet-file',
-  api: 'api-server',
-  published: 'annotations',
-  state: 'reconciliation',
-} as const
-
-/** So long (ms) the API server has before the last-known cluster is used instead. */
-const PATIENCE = 1_500
 const TICK = 500
-const CONF_RETRY = 2_000
 
 export class FlannelAgent implements AsyncDisposable {
   readonly #options: FlannelAgentOptions
@@ -126,9 +113,17 @@ export class FlannelAgent implements AsyncDisposable {
   }
 
   async #run(): Promise<void> {
-    const { cluster, paths, log } = this.#options
+    const { cluster, paths, health, log } = this.#options
     const snapshot = await readSnapshot(paths.snapshot, cluster.node, log)
-    const conf = await this.#readConf(snapshot)
+    const { text, conf } = await readConf({
+      source: cluster.netConf,
+      client: () => this.#client,
+      lastKnown: snapshot?.netConf,
+      health,
+      log,
+      signal: this.#abort.signal,
+    })
+    this.#confText = text
     const socket = this.#stack.use(NetlinkSocket.open())
     const network = this.#openNetwork(conf, snapshot, (name) => findLink(socket, name)?.mac)
     this.#followUnderlay(socket, network, conf)
@@ -139,41 +134,6 @@ export class FlannelAgent implements AsyncDisposable {
       const known = new Set([...network.views()].map(({ name }) => name))
       network.setNodes([...network.views(), ...snapshot.nodes.filter(({ name }) => !known.has(name))], false)
       this.#check()
-    }
-  }
-
-  /** Tries until there is a configuration that can be used. The last-known one serves while the API server is away. */
-  async #readConf(snapshot: Snapshot | undefined): Promise<NetConf> {
-    const { cluster, health, log } = this.#options
-    const { signal } = this.#abort
-    const started = performance.now()
-    for (let said = ''; ;) {
-      try {
-        const text = await readNetConf(
-          cluster.netConf,
-          this.#client,
-          AbortSignal.any([signal, AbortSignal.timeout(10_000)]),
-        )
-        const conf = parseNetConf(text)
-        this.#confText = text
-        health.pass(CHECKS.conf)
-        return conf
-      } catch (error) {
-        signal.throwIfAborted()
-        const { error: message, code } = errorFields(error)
-        health.fail(CHECKS.conf, message)
-        if (message !== said)
-          log.error({ error: message, code }, 'the network configuration cannot be used; trying again')
-        said = message
-        const isAway = code !== 'bad-net-conf' && code !== 'unsupported-backend'
-        if (isAway && snapshot !== undefined && performance.now() - started > PATIENCE) {
-          log.warn({}, 'using the last-known network configuration')
-          health.pass(CHECKS.conf, 'last-known one; the present one cannot be read')
-          this.#confText = snapshot.netConf
-          return parseNetConf(snapshot.netConf)
-        }
-      }
-      await delay(snapshot === undefined ? CONF_RETRY : 300, undefined, { signal })
     }
   }
 

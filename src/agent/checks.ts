@@ -1,0 +1,10 @@
+/** Checks of /readyz that this part answers for. */
+export const CHECKS = {
+  conf: 'network-configuration',
+  node: 'node',
+  path: 'data-path',
+  file: 'subnet-file',
+  api: 'api-server',
+  published: 'annotations',
+  state: 'reconciliation',
+} as const

@@ -1,0 +1,74 @@
+/** Reading the network configuration, with patience. */
+
+import { setTimeout as delay } from 'node:timers/promises'
+
+import type { KubeClient } from '#kube/client.ts'
+import { parseNetConf, type NetConf } from '#flannel/net-conf.ts'
+import { CHECKS } from './checks.ts'
+import { readNetConf } from './cluster.ts'
+import type { Health } from './health.ts'
+import { errorFields, type Log } from './log.ts'
+import type { NetConfSource } from './options.ts'
+
+/** So long (ms) the API server has before the last-known cluster is used instead. */
+export const PATIENCE = 1_500
+
+const RETRY = 2_000
+const QUICK_RETRY = 300
+const TIMEOUT = 10_000
+
+export interface ConfReaderOptions {
+  readonly source: NetConfSource
+  readonly client: () => KubeClient
+  /** net-conf.json of a former life. */
+  readonly lastKnown: string | undefined
+  readonly health: Health
+  readonly log: Log
+  readonly signal: AbortSignal
+}
+
+export interface ReadConf {
+  readonly text: string
+  readonly conf: NetConf
+}
+
+/**
+ * Tries until there is a configuration that can be used. The last-known one serves while the present one cannot be had; one that is there
+ * and wrong is waited for, because whoever wrote it will want to see that. Throws the signal's reason.
+ */
+export async function readConf(options: ConfReaderOptions): Promise<ReadConf> {
+  const { source, client, lastKnown, health, log, signal } = options
+  const started = performance.now()
+  const known = lastKnown === undefined ? undefined : usable(lastKnown)
+  for (let said = ''; ;) {
+    try {
+      const text = await readNetConf(source, client(), AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT)]))
+      const conf = parseNetConf(text)
+      health.pass(CHECKS.conf)
+      return { text, conf }
+    } catch (error) {
+      signal.throwIfAborted()
+      const { error: message, code } = errorFields(error)
+      health.fail(CHECKS.conf, message)
+      if (message !== said)
+        log.error({ error: message, code }, 'the network configuration cannot be used; trying again')
+      said = message
+      const isAway = code !== 'bad-net-conf' && code !== 'unsupported-backend'
+      if (isAway && known !== undefined && performance.now() - started > PATIENCE) {
+        log.warn({}, 'using the last-known network configuration')
+        health.pass(CHECKS.conf, 'last-known one; the present one cannot be read')
+        return known
+      }
+    }
+    await delay(known === undefined ? RETRY : QUICK_RETRY, undefined, { signal })
+  }
+}
+
+/** Undefined for one that this version cannot use any more. */
+function usable(text: string): ReadConf | undefined {
+  try {
+    return { text, conf: parseNetConf(text) }
+  } catch {
+    return undefined
+  }
+}
