@@ -4,11 +4,18 @@ import type { Plugin } from '#cni/plugin.ts'
 import { hostLocal } from '#ipam/host-local/plugin.ts'
 import { staticIpam } from '#ipam/static/plugin.ts'
 import { bridge } from './bridge/plugin.ts'
+import { dummy } from './dummy/plugin.ts'
 import { flannel } from './flannel/plugin.ts'
+import { ipvlan } from './ipvlan/plugin.ts'
 import { loopback } from './loopback.ts'
+import { macvlan } from './macvlan/plugin.ts'
 import { portmap } from './portmap/plugin.ts'
 import { ptp } from './ptp/plugin.ts'
+import { vlan } from './vlan/plugin.ts'
 
 export const registry: ReadonlyMap<string, Plugin> = new Map(
-  [bridge, flannel, hostLocal, loopback, portmap, ptp, staticIpam].map((plugin) => [plugin.type, plugin]),
+  [bridge, dummy, flannel, hostLocal, ipvlan, loopback, macvlan, portmap, ptp, staticIpam, vlan].map((plugin) => [
+    plugin.type,
+    plugin,
+  ]),
 )

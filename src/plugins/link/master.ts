@@ -35,5 +35,8 @@ function defaultRouteLink(netlink: NetlinkSocket, what: string, where: string): 
 /** Throws CniError 7 for a packet size that the master cannot carry. */
 export function checkMtu(mtu: number, master: Link, what: string): void {
   if (mtu <= master.mtu) return
-  throw invalidConfig(`${what}: "mtu" is ${mtu}`, `${master.name} carries at most ${master.mtu}: choose 0 to ${master.mtu}`)
+  throw invalidConfig(
+    `${what}: "mtu" is ${mtu}`,
+    `${master.name} carries at most ${master.mtu}: choose 0 to ${master.mtu}`,
+  )
 }

@@ -49,7 +49,7 @@ export function podLinkPlugin<Conf>(kind: PodLinkKind<Conf>): Plugin {
 async function add<Conf>(kind: PodLinkKind<Conf>, input: PluginInput, host: PluginHost, undo: Undo): Promise<Result> {
   const conf = kind.conf(input)
   using pod = openPod(input.netns)
-  const call: Call = { input, host, pod, undo }
+  const call: Call = { plugin: kind.type, input, host, pod, undo }
   refuseTakenName(call)
   record(call)
   host.failpoint(`${kind.type}.recorded`)
@@ -73,7 +73,7 @@ async function addressesFor<Conf>(
   host: PluginHost,
   undo: Undo,
 ): Promise<Result> {
-  if (input.config.ipam.type !== '') return allocate(input, host, undo)
+  if (input.config.ipam.type !== '') return allocate(kind.type, input, host, undo)
   const { ips, ...others } = kind.inherited?.(input) ?? emptyResult
   return { ...others, ips: ips.map((ip) => ({ ...ip, interface: 0 })) }
 }
@@ -109,7 +109,7 @@ async function status<Conf>(kind: PodLinkKind<Conf>, input: PluginInput, host: P
 
 async function gc<Conf>(kind: PodLinkKind<Conf>, input: GcInput, host: PluginHost): Promise<void> {
   const { type } = input.config.ipam
-  const links = await removeStalePodLinks(input, host, kind.type)
+  const links = await removeStalePodLinks(input, host, kind.type, kind.kind)
   const ipam = await all([() => (type === '' ? undefined : host.delegate('GC', type, input))])
   const joined = joinErrors([...links, ...ipam])
   if (joined !== undefined) throw joined

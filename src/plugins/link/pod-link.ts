@@ -18,6 +18,8 @@ import { removeLink, sendAll } from './veth.ts'
 
 /** An ADD at work. */
 export interface Call {
+  /** The plugin's type. */
+  readonly plugin: string
   readonly input: PluginInput
   readonly host: PluginHost
   readonly pod: Pod
@@ -50,12 +52,12 @@ export function refuseTakenName({ input, pod }: Pick<Call, 'input' | 'pod'>): vo
 }
 
 /** Remembers where the link goes before it goes there. */
-export function record({ input, host, pod, undo }: Call, device?: LinkRecord['device']): void {
+export function record({ plugin, input, host, pod, undo }: Call, device?: LinkRecord['device']): void {
   const { config, containerId, ifname } = input
   const network = config.name
   undo.add('record', () => removeRecord(host, network, input))
   writeRecord(host, {
-    plugin: config.type,
+    plugin,
     network,
     containerId,
     ifname,
@@ -104,7 +106,11 @@ function explain(error: unknown, { info, master, mtu }: PodLink, input: PluginIn
   const cause = { cause: error }
   if (hasCode(error, 'EOPNOTSUPP')) {
     const option = `CONFIG_${info.kind.toUpperCase()}`
-    return unsupportedField(`${what} cannot be made: this kernel has none`, `modprobe ${info.kind}, or ${option}`, cause)
+    return unsupportedField(
+      `${what} cannot be made: this kernel has none`,
+      `modprobe ${info.kind}, or ${option}`,
+      cause,
+    )
   }
   if (hasCode(error, 'EBUSY'))
     return invalidConfig(`${what} cannot be made`, `${master?.name} serves a bridge, a bond or another kind`, cause)
@@ -122,25 +128,32 @@ const mayBeOurs = (link: Link, alias: string): boolean =>
 export async function removePodLink(input: PluginInput, host: PluginHost, kind: LinkInfo['kind']): Promise<void> {
   const network = input.config.name
   using pod = openPodIfThere(input.netns)
-  if (pod !== undefined) await removeFrom(pod, network, input, (link) => kindOf(link) === kind && mayBeOurs(link, markOf(input)))
+  if (pod !== undefined)
+    await removeFrom(pod, network, input, (link) => kindOf(link) === kind && mayBeOurs(link, markOf(input)))
   const known = readRecord(host, network, input)
-  if (known !== undefined) await removeRecorded(known, host)
+  if (known !== undefined) await removeRecorded(known, host, kind)
 }
 
 /** GC: what is recorded for attachments that are no more. Returns what failed. */
-export function removeStalePodLinks(input: GcInput, host: PluginHost, plugin: string): Promise<readonly unknown[]> {
-  const network = input.config.name
-  return all(staleRecords(input, host, plugin, network).map((known) => () => removeRecorded(known, host)))
-}
-
-export function staleRecords(
-  { validAttachments }: GcInput,
+export function removeStalePodLinks(
+  input: GcInput,
   host: PluginHost,
   plugin: string,
-  network: string,
+  kind: LinkInfo['kind'],
+): Promise<readonly unknown[]> {
+  return all(staleRecords(input, host, plugin).map((known) => () => removeRecorded(known, host, kind)))
+}
+
+/** The records of a network's attachments that are not valid any more. */
+export function staleRecords(
+  { validAttachments, config }: GcInput,
+  host: PluginHost,
+  plugin: string,
 ): readonly LinkRecord[] {
   const keep = new Set(validAttachments.map(({ containerId, ifname }) => `${containerId}:${ifname}`))
-  return listRecords(host, plugin, network).filter(({ containerId, ifname }) => !keep.has(`${containerId}:${ifname}`))
+  return listRecords(host, plugin, config.name).filter(
+    ({ containerId, ifname }) => !keep.has(`${containerId}:${ifname}`),
+  )
 }
 
 /** The namespace that a record tells of, if it is still that one: paths and inodes are used again. */
@@ -151,14 +164,21 @@ export function openRecorded(known: LinkRecord): Pod | undefined {
   return undefined
 }
 
-async function removeRecorded(known: LinkRecord, host: PluginHost): Promise<void> {
+async function removeRecorded(known: LinkRecord, host: PluginHost, kind: LinkInfo['kind']): Promise<void> {
   using pod = openRecorded(known)
   const alias = aliasOf(known.network, known)
-  if (pod !== undefined) await removeFrom(pod, known.network, known, (link) => link.alias === alias)
+  // Without a mark it is one that a kill kept from getting its own: the name was free when the record was written.
+  const ours = (link: Link): boolean => link.alias === alias || (link.alias === undefined && kindOf(link) === kind)
+  if (pod !== undefined) await removeFrom(pod, known.network, known, ours)
   removeRecord(host, known.network, known)
 }
 
-async function removeFrom(pod: Pod, network: string, attachment: Attachment, ours: (link: Link) => boolean): Promise<void> {
+async function removeFrom(
+  pod: Pod,
+  network: string,
+  attachment: Attachment,
+  ours: (link: Link) => boolean,
+): Promise<void> {
   const link = findLink(pod.netlink, attachment.ifname)
   if (link !== undefined && ours(link)) await removeLink(pod.netlink, link.index)
   const half = findLink(pod.netlink, temporaryName(network, attachment))

@@ -69,9 +69,8 @@ export function listRecords(host: PluginHost, plugin: string, network: string): 
   const folder = folderOf(host, network)
   return namesIn(folder)
     .filter((name) => name.endsWith('.json'))
-    .map((name) => parse(host, join(folder, name)))
-    .filter((record) => record !== undefined && record.plugin === plugin && record.network === network)
-    .filter((record) => record !== undefined)
+    .flatMap((name) => parse(host, join(folder, name)) ?? [])
+    .filter((record) => record.plugin === plugin && record.network === network)
 }
 
 /** The networks that have records. */

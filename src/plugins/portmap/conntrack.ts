@@ -14,14 +14,25 @@ import { hostNetns } from '../link/host-netns.ts'
 
 const UDP = 17
 
-/** Forgets UDP connections to these ports of the host, and only of the host: those of pods to servers elsewhere stay. A failure is only logged. */
-export function forgetUdp(host: PluginHost, ports: readonly Pick<HostPort, 'protocol' | 'hostPort'>[]): void {
-  const wanted = new Set(ports.filter(({ protocol }) => protocol === 'udp').map(({ hostPort }) => hostPort))
-  if (wanted.size === 0) return
+/** A port of the host whose traffic of one family was or will be mapped. */
+export interface MappedPort {
+  readonly protocol: HostPort['protocol']
+  readonly hostPort: number
+  readonly family: 4 | 6
+}
+
+/**
+ * Forgets UDP connections to these ports of the host, and only of the host: those of pods to servers elsewhere stay. A failure is only logged.
+ * The kernel walks its whole table for each family, some milliseconds, so families without a mapped UDP port are not looked at.
+ */
+export function forgetUdp(host: PluginHost, ports: readonly MappedPort[]): void {
+  const udp = ports.filter(({ protocol }) => protocol === 'udp')
+  if (udp.length === 0) return
   try {
     const { nft } = hostNetns(host)
     const local = new Set<IpText>(listAddrs(host.netlink).map(({ address }) => ipOf(address)))
-    for (const family of [4, 6] as const) {
+    for (const [family, some] of Map.groupBy(udp, (port) => port.family)) {
+      const wanted = new Set(some.map(({ hostPort }) => hostPort))
       for (const { original } of listFlows(nft, family, { protocol: UDP })) {
         if (original.dstPort === undefined || !wanted.has(original.dstPort)) continue
         if (isLocal(original.dst, local)) deleteFlows(nft, family, { protocol: UDP, original })

@@ -9,6 +9,7 @@ import { familyOf } from '#ip/prefix.ts'
 import type { IpNetText } from '#ip/text.ts'
 import { findLink } from '#netlink/link.ts'
 import { getRoute } from '#netlink/route.ts'
+import type { Element } from '#nft/element.ts'
 import { ensureTable } from '#nft/ensure.ts'
 import { listTables } from '#nft/list.ts'
 import type { NetlinkSocket } from '#netlink/socket.ts'
@@ -18,7 +19,7 @@ import { all, undoing } from '../link/undo.ts'
 import { dropReferencePorts, dropStaleReferencePorts, hasReferencePorts } from '../legacy/host-ports.ts'
 import { elementsOf, hostPortTable, TABLE_NAME, type HostPort } from '../rules/host-ports.ts'
 import { dropOwned, dropStale, firstMissing, putOwned } from '../rules/owned.ts'
-import { forgetUdp } from './conntrack.ts'
+import { forgetUdp, type MappedPort } from './conntrack.ts'
 import { portmapConf, type PortmapConf } from './config.ts'
 
 export const portmap: Plugin = { type: 'portmap', versions: specVersions, add, del, check, status, gc }
@@ -38,7 +39,10 @@ async function add(input: PluginInput, host: PluginHost): Promise<Result> {
     putOwned(nft, table, input.config.name, input, elements)
     host.failpoint('portmap.mapped')
     if (conf.nat !== 'none') allowLocalhost(host, ports)
-    forgetUdp(host, ports)
+    forgetUdp(
+      host,
+      ports.map((port) => ({ ...port, family: familyOf(port.address) })),
+    )
     return result
   })
 }
@@ -115,13 +119,13 @@ async function del(input: PluginInput, host: PluginHost): Promise<void> {
 
 const UDP = 17
 
-/** Of the elements `any` (protocol, port) and `one` (address, protocol, port). */
-function udpPortsOf(elements: readonly { readonly key: readonly (string | number)[]; readonly data?: unknown }[]) {
+/** Of the elements `any` (protocol, port) and `one` (address, protocol, port); their data is the pod's address and port. */
+function udpPortsOf(elements: readonly Element[]): readonly MappedPort[] {
   return elements.flatMap(({ key, data }) => {
     const [protocol, hostPort] = key.slice(-2)
-    return Array.isArray(data) && protocol === UDP && typeof hostPort === 'number'
-      ? [{ protocol: 'udp' as const, hostPort }]
-      : []
+    const [to] = Array.isArray(data) ? data : []
+    if (protocol !== UDP || typeof hostPort !== 'number' || typeof to !== 'string') return []
+    return [{ protocol: 'udp', hostPort, family: familyOf(to) }]
   })
 }
 
