@@ -156,7 +156,15 @@ function writeNodeFiles(plan: LabPlan, paths: LabPaths): void {
   }
 }
 
-const whileRunning = <T>(ended: Promise<never>, work: () => Promise<T>): Promise<T> => Promise.race([work(), ended])
+async function whileRunning<T>(ended: Promise<never>, work: () => Promise<T>): Promise<T> {
+  try {
+    return await Promise.race([work(), ended])
+  } catch (error) {
+    // A keeper that dies is first seen as a broken connection; its end is the better reason.
+    await Promise.race([ended, sleep(100)])
+    throw error
+  }
+}
 
 /** Until every node's agent has cleared NetworkUnavailable. */
 async function waitForAgents(

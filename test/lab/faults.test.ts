@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
+import { existsSync, readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { test } from 'node:test'
 import { ipText } from '#ip/address.ts'
@@ -51,6 +52,21 @@ test('an interrupt during up removes what was made', { skip: cannotRun }, async 
   up.kill('SIGINT')
   const [code] = await once(up, 'exit')
   assert.notEqual(code, 0)
+  assert.deepEqual(machineState(lab), before)
+})
+
+test('the keeper dies during up: up says so, names the log, and removes everything', { skip: cannotRun }, async () => {
+  await using lab = new TestLab()
+  const before = machineState(lab)
+  const up = lab.run('up')
+  const file = `${lab.directory}/${lab.name}/processes.json`
+  await until('the keeper runs', 20_000, () => existsSync(file))
+  const { keeper }: { keeper: { pid: number } } = JSON.parse(readFileSync(file, 'utf8'))
+  process.kill(keeper.pid, 'SIGKILL')
+  const { code, stderr } = await up
+  assert.equal(code, 1)
+  assert.match(stderr, /the keeper ended with SIGKILL[\s\S]*Last lines of .*log/)
+  assert.match(stderr, /--keep/)
   assert.deepEqual(machineState(lab), before)
 })
 
