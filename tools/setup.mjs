@@ -2,7 +2,7 @@
  * Brings a fresh Debian machine to readiness for a purpose: npm packages with the pinned Node.js, Debian packages, the native
  * addon, dist/. What is there already is left alone, so the second time takes a moment.
  *
- *   node tools/setup.mjs [start|test|bench|build|check]
+ *   node tools/setup.mjs [start|test|vm|bench|build|check]
  */
 
 import { join } from 'node:path'
@@ -17,7 +17,7 @@ import { Problem, runTool } from './setup/problem.mjs'
 import { requirements } from './setup/requirements.mjs'
 import { seconds } from './setup/step.mjs'
 
-/** @param {'start' | 'test' | 'bench' | 'build' | 'check'} purpose */
+/** @param {'start' | 'test' | 'vm' | 'bench' | 'build' | 'check'} purpose */
 export async function setup(purpose) {
   const started = Date.now()
   const wanted = requirements[purpose]

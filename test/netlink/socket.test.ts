@@ -24,14 +24,14 @@ import { listRoutes, routeMessage } from '#netlink/route.ts'
 import { NetlinkSocket } from '#netlink/socket.ts'
 import { nativeSys } from '#sys/addon.ts'
 import type { Sys } from '#sys/sys.ts'
-import { needsRoot, TestNetns } from './namespace.ts'
+import { needsRoot, TestNetns } from '../namespace.ts'
 
 const options = { skip: needsRoot }
 const MAC = parseMac('02:00:00:00:00:01')
 
 /** A namespace with one device that is up, and a socket in it. */
 function setup(): { netns: TestNetns; socket: NetlinkSocket; oif: number } & Disposable {
-  const netns = new TestNetns()
+  const netns = new TestNetns('netlink')
   const socket = NetlinkSocket.open({ netns: netns.path })
   createLink(socket, {
     name: 'd0',
@@ -108,7 +108,7 @@ test(
   'after an error and after a timeout the socket goes on, and old answers are not taken for new ones',
   options,
   () => {
-    using netns = new TestNetns()
+    using netns = new TestNetns('netlink')
     const real = nativeSys()
     let mute = false
     // A kernel that does not answer: the receive that should bring the answer times out, and the answer comes late.
@@ -139,7 +139,7 @@ test('a batch in turns lets the event loop live, and other requests between', op
 })
 
 test('a real timeout ends a wait that nobody answers', options, () => {
-  using netns = new TestNetns()
+  using netns = new TestNetns('netlink')
   using socket = NetlinkSocket.open({ netns: netns.path, timeoutMs: 100 })
   const started = performance.now()
   // NLMSG_NOOP is not answered unless an acknowledgement is asked for.
@@ -151,7 +151,7 @@ test('a real timeout ends a wait that nobody answers', options, () => {
 })
 
 test('a listing that changes while it is read is read again', options, () => {
-  using netns = new TestNetns()
+  using netns = new TestNetns('netlink')
   const real = nativeSys()
   let disturbed = 0
   const sys: Sys = {

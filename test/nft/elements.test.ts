@@ -18,7 +18,7 @@ import { NftError } from '#nft/error.ts'
 import type { Table } from '#nft/table.ts'
 import { renderDelete, renderTable } from '#nft/text.ts'
 import { generation, openNft } from '#nft/transaction.ts'
-import { needsNft, NftNetns } from './namespace.ts'
+import { needsProgram, TestNetns } from '../namespace.ts'
 
 const table: Table = {
   family: 'inet',
@@ -72,12 +72,12 @@ const timeless = ({ expires, ...element }: Element): Element => {
   return element
 }
 const sorted = (elements: readonly Element[]): Element[] => elements.map(timeless).sort(byKey)
-const listed = (netns: NftNetns): string => netns.nft('list', 'table', 'inet', 'members').replace(/ expires \w+/g, '')
+const listed = (netns: TestNetns): string => netns.nft('list', 'table', 'inet', 'members').replace(/ expires \w+/g, '')
 const refused = (errnoName: string, element?: number) => (error: unknown) =>
   error instanceof NftError && error.code === 'kernel' && error.errnoName === errnoName && error.element === element
 
-async function prepared(): Promise<NftNetns> {
-  const netns = new NftNetns()
+async function prepared(): Promise<TestNetns> {
+  const netns = new TestNetns('nft')
   try {
     await applyText(renderTable(table), { netns: netns.path })
     return netns
@@ -92,7 +92,7 @@ const portElement = (i: number): Element => ({
   data: ['10.99.0.1', 80],
 })
 
-describe('elements by netlink', { skip: needsNft }, () => {
+describe('elements by netlink', { skip: needsProgram('nft', 'nftables') }, () => {
   test('what we write, nft lists as if it had written it; what nft writes, we read', async () => {
     using ours = await prepared()
     using theirs = await prepared()

@@ -15,7 +15,7 @@ import { hookPriority } from '#nft/table.ts'
 import { renderDelete, renderTable } from '#nft/text.ts'
 import { generation, openNft } from '#nft/transaction.ts'
 import { type RulesetChange, type RulesetEvent, RulesetWatch } from '#nft/watch.ts'
-import { needsNft, NftNetns } from './namespace.ts'
+import { needsProgram, TestNetns } from '../namespace.ts'
 
 const table: Table = {
   family: 'inet',
@@ -51,16 +51,16 @@ const withRule = (text: string): Table => ({
   chains: table.chains.map((chain) => (chain.name === 'sink' ? { ...chain, rules: [{ text, owner: 'test' }] } : chain)),
 })
 
-describe('tables', { skip: needsNft }, () => {
+describe('tables', { skip: needsProgram('nft', 'nftables') }, () => {
   test('our dump says what nft -j list says', async () => {
-    using netns = new NftNetns()
+    using netns = new TestNetns('nft')
     using socket = openNft({ netns: netns.path })
     await applyText(renderTable(table), { netns: netns.path })
     netns.nft('add', 'table', 'bridge', 'other')
     netns.nft('add', 'chain', 'inet', 'heddle', 'plain')
     assert.deepEqual(
       listTables(socket).map(({ family, name, handle }) => ({ family, name, handle: Number(handle) })),
-      netns.json('table'),
+      netns.ruleset('table'),
     )
     const seen = readStructure(socket, table)
     assert.ok(seen)
@@ -73,11 +73,11 @@ describe('tables', { skip: needsNft }, () => {
         handle: Number(handle),
         ...(base === undefined ? {} : { type: base.type, hook: base.hook, prio: base.priority, policy: base.policy }),
       })),
-      netns.json('chain'),
+      netns.ruleset('chain'),
     )
     assert.deepEqual(
       seen.rules.map(({ chain, handle, comment }) => ({ chain, handle: Number(handle), comment })),
-      netns.json('rule').map(({ chain, handle, comment }) => ({ chain, handle, comment })),
+      netns.ruleset('rule').map(({ chain, handle, comment }) => ({ chain, handle, comment })),
     )
     const typeOf = (types: unknown): unknown => (Array.isArray(types) && types.length === 1 ? types[0] : types)
     assert.deepEqual(
@@ -91,7 +91,7 @@ describe('tables', { skip: needsNft }, () => {
         // nft leaves out the milliseconds.
         timeout: timeout === undefined ? undefined : Math.floor(timeout / 1000),
       })),
-      [...netns.json('set'), ...netns.json('map')]
+      [...netns.ruleset('set'), ...netns.ruleset('map')]
         .map(({ name, handle, type, flags, size, timeout }) => ({
           name,
           handle,
@@ -110,7 +110,7 @@ describe('tables', { skip: needsNft }, () => {
   })
 
   test('the fingerprint sees structure only', async () => {
-    using netns = new NftNetns()
+    using netns = new TestNetns('nft')
     using socket = openNft({ netns: netns.path })
     const print = (): string => {
       const structure = readStructure(socket, table)
@@ -140,7 +140,7 @@ describe('tables', { skip: needsNft }, () => {
       seen.add(print())
     }
     // Only the anonymous set's elements differ.
-    using other = new NftNetns()
+    using other = new TestNetns('nft')
     using there = openNft({ netns: other.path })
     const states = (list: string): string => renderTable(withRule(`ct state { ${list} } accept`))
     const prints: (string | undefined)[] = []
@@ -154,7 +154,7 @@ describe('tables', { skip: needsNft }, () => {
   })
 
   test('ensure writes once, notices what others do, and keeps elements', async () => {
-    using netns = new NftNetns()
+    using netns = new TestNetns('nft')
     using socket = openNft({ netns: netns.path })
     assert.deepEqual(await ensureTable(socket, table), { changed: true, cause: 'missing' })
     assert.deepEqual(await ensureTable(socket, table), { changed: false })
@@ -189,7 +189,7 @@ describe('tables', { skip: needsNft }, () => {
   })
 
   test('a new model replaces the old one; declarations that changed lose their elements, others keep them', async () => {
-    using netns = new NftNetns()
+    using netns = new TestNetns('nft')
     using socket = openNft({ netns: netns.path })
     await ensureTable(socket, table)
     addElements(socket, setOf(table, 'pods'), [{ key: ['10.0.0.0/8'] }])
@@ -212,7 +212,7 @@ describe('tables', { skip: needsNft }, () => {
     assert.deepEqual(listElements(socket, setOf(next, 'pods')), [{ key: ['10.0.0.0/8'] }])
     assert.deepEqual(listElements(socket, setOf(next, 'ports')), [])
     assert.deepEqual(
-      netns.json('chain').map(({ name, prio }) => [name, prio]),
+      netns.ruleset('chain').map(({ name, prio }) => [name, prio]),
       [
         ['sink', undefined],
         ['prerouting', -50],
@@ -224,7 +224,7 @@ describe('tables', { skip: needsNft }, () => {
   })
 
   test('what nft refuses changes nothing and names the line; what is missing has a remedy', async () => {
-    using netns = new NftNetns()
+    using netns = new TestNetns('nft')
     using socket = openNft({ netns: netns.path })
     await ensureTable(socket, table)
     const before = netns.nft('list', 'ruleset')
@@ -252,7 +252,7 @@ describe('tables', { skip: needsNft }, () => {
   })
 
   test('writers at the same time agree', async () => {
-    using netns = new NftNetns()
+    using netns = new TestNetns('nft')
     const sockets = Array.from({ length: 4 }, () => openNft({ netns: netns.path }))
     await Promise.all(sockets.flatMap((socket) => [ensureTable(socket, table), ensureTable(socket, table)]))
     for (const socket of sockets) {
@@ -262,7 +262,7 @@ describe('tables', { skip: needsNft }, () => {
   })
 
   test('property: hostile names, comments and interfaces stay what they are in nft', async () => {
-    using netns = new NftNetns()
+    using netns = new TestNetns('nft')
     const words = fc.constantFrom(
       'drop',
       'policy',
@@ -302,12 +302,12 @@ describe('tables', { skip: needsNft }, () => {
     }
     const prelude = 'add table ip hostile\nadd chain ip hostile main\nadd chain ip hostile other\n'
     await applyText(`${prelude}${rules.join('\n')}\n`, { netns: netns.path })
-    const found = netns.json('rule')
+    const found = netns.ruleset('rule')
     assert.deepEqual(
       found.filter(({ chain }) => chain === 'main').map(({ comment }) => comment),
       comments,
     )
-    assert.equal(netns.json('table').length, 1)
+    assert.equal(netns.ruleset('table').length, 1)
     assert.ok(found.every(({ expr }) => JSON.stringify(expr).includes('"accept"')))
   })
 })
@@ -322,11 +322,11 @@ const structureOf = (text: string): string =>
     .join('\n\n')
     .replace(/[{}\s]+/g, ' ')
     .trim()
-const structureText = (netns: NftNetns): string => structureOf(netns.nft('-s', 'list', 'table', 'inet', 'heddle'))
+const structureText = (netns: TestNetns): string => structureOf(netns.nft('-s', 'list', 'table', 'inet', 'heddle'))
 
-describe('watching', { skip: needsNft }, () => {
+describe('watching', { skip: needsProgram('nft', 'nftables') }, () => {
   test('tells who changed which table, and what is our own', async () => {
-    using netns = new NftNetns()
+    using netns = new TestNetns('nft')
     using socket = openNft({ netns: netns.path })
     await ensureTable(socket, table)
     const events: RulesetEvent[] = []
@@ -355,7 +355,7 @@ describe('watching', { skip: needsNft }, () => {
   })
 
   test('own elements need no second reading, and hide nothing that others do before, between or after them', async () => {
-    using netns = new NftNetns()
+    using netns = new TestNetns('nft')
     using socket = openNft({ netns: netns.path })
     const pods = setOf(table, 'pods')
     const put = (last: number): void => putElements(socket, pods, [{ key: [`10.0.${last}.0/24`] }])
@@ -394,7 +394,7 @@ describe('watching', { skip: needsNft }, () => {
   })
 
   test('lost notifications are reported, and later ones come again', async () => {
-    using netns = new NftNetns()
+    using netns = new TestNetns('nft')
     using socket = openNft({ netns: netns.path })
     await ensureTable(socket, table)
     const events: RulesetEvent[] = []
@@ -421,11 +421,11 @@ describe('watching', { skip: needsNft }, () => {
   })
 })
 
-describe('connection tracking', { skip: needsNft }, () => {
+describe('connection tracking', { skip: needsProgram('nft', 'nftables') }, () => {
   test('UDP flows are listed and deleted by filter, others stay', async () => {
-    using netns = new NftNetns()
+    using netns = new TestNetns('nft')
     using socket = openNft({ netns: netns.path })
-    netns.run('ip', ['link', 'set', 'lo', 'up'])
+    netns.run('ip', 'link', 'set', 'lo', 'up')
     // Tracking starts with a rule that needs it.
     await applyText(
       'add table ip t\nadd chain ip t out { type nat hook output priority -100; }\nadd rule ip t out udp dport 5353 dnat to 127.0.0.1:5454\nadd rule ip t out ct state new accept\n',
@@ -434,7 +434,7 @@ describe('connection tracking', { skip: needsNft }, () => {
     const send = `const s = require('node:dgram').createSocket('udp4')
       s.bind(4000, '127.0.0.1', () => { for (const port of [5353, 6000, 6001]) s.send('x', port, '127.0.0.1'); setTimeout(() => s.close(), 50) })
       s.on('error', () => undefined)`
-    netns.run(process.execPath, ['-e', send])
+    netns.run(process.execPath, '-e', send)
     const [mapped] = listFlows(socket, 4, { protocol: 17, original: { dstPort: 5353 } })
     assert.ok(mapped)
     assert.deepEqual([mapped.original.dst, mapped.original.srcPort, mapped.reply.srcPort], ['127.0.0.1', 4000, 5454])

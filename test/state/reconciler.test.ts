@@ -11,7 +11,8 @@ import { NetlinkKernel } from '#state/kernel-netlink.ts'
 import { printEntry } from '#state/print.ts'
 import { Reconciler } from '#state/reconciler.ts'
 import { systemClock } from '#sys/clock.ts'
-import { TestNetns } from '../netlink/namespace.ts'
+import { TestNetns } from '../namespace.ts'
+import { slowness } from '../slow.ts'
 
 const device: Entry = {
   kind: 'link',
@@ -102,7 +103,7 @@ interface Bed extends AsyncDisposable {
 }
 
 function bed(): Bed {
-  const namespace = new TestNetns()
+  const namespace = new TestNetns('state')
   const run = (command: string, ...args: string[]): string =>
     execFileSync('nsenter', [`--net=${namespace.path}`, command, ...args], { encoding: 'utf8' })
   using socket = NetlinkSocket.open({ netns: namespace.path })
@@ -128,7 +129,7 @@ function open(namespace: TestNetns): { reconciler: Reconciler; repairs: Operatio
   }
 }
 
-async function until(what: string, holds: () => boolean, ms = 2000): Promise<void> {
+async function until(what: string, holds: () => boolean, ms = 2000 * slowness): Promise<void> {
   const end = performance.now() + ms
   while (!holds()) {
     if (performance.now() > end) assert.fail(`${what}: not within ${ms} ms`)

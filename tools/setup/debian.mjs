@@ -65,7 +65,7 @@ export async function installDebianPackages(requirements) {
     return
   }
   await step(`Debian packages ${[...essential, ...optional].join(', ')}`, async () => {
-    if (!hasLists()) await update()
+    if (!hasLists()) await updateLists()
     if (essential.length > 0) await installEssential(essential)
     if (optional.length > 0) await installOptional(optional)
   })
@@ -82,7 +82,8 @@ export async function installDebianPackages(requirements) {
 
 const hasLists = () => existsSync(LISTS) && readdirSync(LISTS).some((name) => name.includes('_Packages'))
 
-async function update() {
+/** Like `apt-get update`. */
+export async function updateLists() {
   // The lock of the lists has no timeout option of its own, unlike dpkg's.
   for (let attempt = 0; ; attempt += 1) {
     const { code, output } = await capture('apt-get', ['update', '-q'], { env: QUIET, timeoutMs: 300_000 })
@@ -104,7 +105,7 @@ async function installEssential(packages) {
   const first = await capture('apt-get', installArgs(packages), { env: QUIET })
   if (first.code === 0) return
   // Old lists name versions that the mirror no longer has.
-  await update()
+  await updateLists()
   await mustRun('apt-get', installArgs(packages), {
     what: 'installing Debian packages',
     remedy: `run as root and read its answer: ${installCommand(packages)}`,
@@ -116,7 +117,7 @@ async function installEssential(packages) {
 async function installOptional(packages) {
   const { code } = await capture('apt-get', installArgs(packages), { env: QUIET })
   if (code === 0) return
-  await update()
+  await updateLists()
   const unavailable = []
   for (const name of packages) {
     const { code: failed, output } = await capture('apt-get', installArgs([name]), { env: QUIET })

@@ -39,6 +39,17 @@ const tested = [
   { package: 'procps', commands: ['ps', 'sysctl'], essential: false, why: 'looks at processes and sysctls' },
 ]
 
+/**
+ * For the kernel that tests run under in a virtual machine; it is fetched by tools/vm/kernel.mjs, not installed.
+ *
+ * @type {readonly Requirement[]}
+ */
+const virtual = [
+  { package: 'qemu-system-x86', commands: ['qemu-system-x86_64'], essential: true, why: 'is the machine' },
+  { package: 'busybox-static', commands: ['busybox'], essential: true, why: 'starts it' },
+  { package: 'kmod', commands: ['depmod', 'modprobe'], essential: true, why: "loads the kernel's modules" },
+]
+
 /** @type {Readonly<Record<string, readonly Requirement[]>>} */
 export const requirements = {
   check: [],
@@ -46,4 +57,5 @@ export const requirements = {
   start: [...native, ...network],
   bench: [...native, ...network, ...measured],
   test: [...native, ...network, ...measured, ...tested],
+  vm: [...native, ...network, ...measured, ...tested, ...virtual],
 }

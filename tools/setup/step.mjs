@@ -32,10 +32,10 @@ export async function step(what, work) {
  *
  * @returns {Promise<{ code: number, output: string }>} code 127 where it does not exist, 124 where it took too long
  */
-export function capture(command, args, { env = {}, timeoutMs = 600_000 } = {}) {
+export function capture(command, args, { env = {}, timeoutMs = 600_000, cwd = root } = {}) {
   return new Promise((resolve) => {
     const child = spawn(command, args, {
-      cwd: root,
+      cwd,
       env: { ...process.env, PATH: systemPath(), ...env },
       stdio: ['ignore', 'pipe', 'pipe'],
     })

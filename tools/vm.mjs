@@ -1,0 +1,82 @@
+/**
+ * `npm run test:vm`: the tests that need what this machine's kernel may lack, under Debian's kernel in a virtual machine.
+ * The machine sees this machine's files as they are; what it writes is lost. There a skipped test is a failure.
+ *
+ *   npm run test:vm                             every test that asks for a feature of the kernel
+ *   npm run test:vm -- test/netlink             only the files whose path contains one of these
+ *   npm run test:vm -- --test-name-pattern=vrf  options of `node --test` pass through
+ *   npm run test:vm -- --command ip -d link     any command instead (the rest of the line)
+ *
+ * Every instruction is emulated, which is slow; HEDDLE_VM_ACCEL=kvm uses KVM where that works.
+ */
+
+import { join } from 'node:path'
+
+import { pinnedNode, root } from './paths.mjs'
+import { setup } from './setup.mjs'
+import { missingOf } from './setup/debian.mjs'
+import { Problem, runTool } from './setup/problem.mjs'
+import { seconds } from './setup/step.mjs'
+import { filesForMachine } from './vm/files.mjs'
+import { debianKernel } from './vm/kernel.mjs'
+import { accelerator, FILE_SERVERS, runInMachine } from './vm/machine.mjs'
+
+const RUN_LIMIT_MS = 15 * 60_000
+const TEST_LIMIT_MS = 5 * 60_000
+/** By what the waits of tests are multiplied (HEDDLE_TEST_SLOW). */
+const SLOWER = { kvm: 2, tcg: 8 }
+
+function assertPossible() {
+  if (process.arch !== 'x64') {
+    throw new Problem({
+      what: `the virtual machine is made for x64, and this is ${process.arch}`,
+      remedy: 'run the tests on a machine whose kernel has what they need: npm test says what it skips',
+    })
+  }
+  if (process.getuid?.() !== 0) {
+    throw new Problem({
+      what: 'sharing this machine’s files with a virtual machine needs root',
+      remedy: 'sudo npm run test:vm',
+    })
+  }
+}
+
+function testCommand(args) {
+  const options = args.filter((argument) => argument.startsWith('-'))
+  const filters = args.filter((argument) => !argument.startsWith('-')).map((filter) => filter.replace(/^\.\//, ''))
+  const files = filesForMachine(filters)
+  if (files.length === 0) {
+    throw new Problem({ what: `no test file matches ${filters.join(' ')}`, remedy: 'give a part of a path' })
+  }
+  return [
+    '--disable-warning=ExperimentalWarning',
+    '--test',
+    '--test-concurrency=2',
+    `--test-timeout=${TEST_LIMIT_MS}`,
+    '--test-reporter=spec',
+    '--test-reporter-destination=stdout',
+    `--test-reporter=${join(root, 'tools/vm/no-skips.mjs')}`,
+    '--test-reporter-destination=stdout',
+    ...options,
+    ...files,
+  ]
+}
+
+await runTool('test:vm', async () => {
+  const args = process.argv.slice(2)
+  assertPossible()
+  await setup('vm')
+  const kernel = await debianKernel()
+  const accel = accelerator()
+  const env = [
+    `HEDDLE_TEST_SLOW=${process.env['HEDDLE_TEST_SLOW'] ?? SLOWER[accel] ?? SLOWER.tcg}`,
+    'UV_THREADPOOL_SIZE=16',
+    `NODE_COMPILE_CACHE=${join(root, 'build/compile-cache')}`,
+  ]
+  const command = args[0] === '--command' ? args.slice(1) : [pinnedNode, ...testCommand(args)]
+  console.log(`test:vm: Debian ${kernel.version}, ${accel === 'tcg' ? 'emulated (slow)' : accel}`)
+  const started = Date.now()
+  const code = await runInMachine({ kernel, argv: ['/usr/bin/env', ...env, ...command], timeoutMs: RUN_LIMIT_MS })
+  console.log(`test:vm: ended with code ${code} after ${seconds(Date.now() - started)}`)
+  return code
+})
