@@ -4,10 +4,19 @@ import type { Attachment } from '#cni/plugin.ts'
 import type { NetlinkSocket } from '#netlink/socket.ts'
 import type { Part } from '#nft/datatype.ts'
 import type { Element } from '#nft/element.ts'
-import { deleteElementsWhere, getElement, listElements, putElements, setOf, type ElementSet } from '#nft/elements.ts'
+import {
+  changeElements,
+  changeMessages,
+  getElement,
+  listElements,
+  setOf,
+  type ElementChange,
+  type ElementSet,
+} from '#nft/elements.ts'
 import { NftError } from '#nft/error.ts'
 import { getTable } from '#nft/list.ts'
 import type { Table } from '#nft/table.ts'
+import { optimistic } from '#nft/transaction.ts'
 import { ERRNO } from '#sys/errno.ts'
 import { markOf, networkMark, ownerComment, ownerMark } from '../link/owner.ts'
 
@@ -18,7 +27,10 @@ export interface OwnedElement {
   readonly data?: Element['data']
 }
 
-/** Puts the elements, taking their keys over from whoever had them: the newest attachment wins, and an older one's late DEL leaves it alone. */
+/**
+ * Puts the elements, all in one transaction, taking their keys over from whoever had them: the newest attachment wins, and an older one's late DEL leaves it
+ * alone. New keys cost one request.
+ */
 export function putOwned(
   socket: NetlinkSocket,
   table: Table,
@@ -27,21 +39,31 @@ export function putOwned(
   elements: readonly OwnedElement[],
 ): void {
   const comment = ownerComment(network, attachment)
-  for (const [name, some] of Map.groupBy(elements, (element) => element.set)) {
-    const set = setOf(table, name)
-    const distinct = new Map(some.map((element) => [element.key.join(), element])).values()
-    const owned = [...distinct].map(({ key, data }) => (data === undefined ? { key, comment } : { key, data, comment }))
-    try {
-      putElements(socket, set, owned)
-    } catch (error) {
-      // An older attachment had this address in another, overlapping prefix.
-      if (!(error instanceof NftError && error.errno === ERRNO.ENOTEMPTY)) throw error
-      const addresses = new Set(owned.map(({ key }) => key[0]))
-      deleteElementsWhere(socket, set, (element) => addresses.has(element.key[0]))
-      putElements(socket, set, owned)
-    }
+  const changes = [...Map.groupBy(elements, (element) => element.set)].map(([name, some]): ElementChange => {
+    const distinct = [...new Map(some.map((element) => [element.key.join(), element])).values()]
+    const owned = distinct.map(({ key, data }) => (data === undefined ? { key, comment } : { key, data, comment }))
+    return { op: 'create', set: setOf(table, name), elements: owned }
+  })
+  try {
+    changeElements(socket, changes)
+  } catch (error) {
+    if (!(error instanceof NftError && (error.errno === ERRNO.EEXIST || error.errno === ERRNO.ENOTEMPTY))) throw error
+    optimistic(socket, () => {
+      const former = changes.map(({ set, elements: wanted }): ElementChange => {
+        const inTheWay = listElements(socket, set).filter((seen) => wanted.some((one) => collides(one, seen)))
+        return { op: 'delete', set, elements: inTheWay }
+      })
+      return { messages: [...former, ...changes].flatMap(changeMessages), result: undefined }
+    })
   }
 }
+
+/** The same key; or, where prefixes are involved, the same address with another prefix, which the kernel refuses as an overlap. */
+const collides = (a: Pick<Element, 'key'>, b: Pick<Element, 'key'>): boolean =>
+  a.key.join() === b.key.join() ||
+  (a.key.some(isPrefix) && a.key.some((part, i) => !isPrefix(part) && part === b.key[i]))
+
+const isPrefix = (part: Part): boolean => typeof part === 'string' && part.includes('/')
 
 /** Sets whose elements have an owner; the others hold what many share. */
 const ownedSets = (table: Table): readonly ElementSet[] =>
@@ -76,13 +98,20 @@ export function dropStale(
   })
 }
 
+/** One transaction, which starts over when anybody changes the ruleset between reading and deleting. */
 function dropWhere(
   socket: NetlinkSocket,
   table: Table,
   isMine: (comment: string | undefined) => boolean,
 ): readonly Element[] {
   if (getTable(socket, table) === undefined) return []
-  return ownedSets(table).flatMap((set) => deleteElementsWhere(socket, set, (element) => isMine(element.comment)))
+  return optimistic(socket, () => {
+    const changes = ownedSets(table).map((set): ElementChange => {
+      const mine = listElements(socket, set).filter((element) => isMine(element.comment))
+      return { op: 'delete', set, elements: mine }
+    })
+    return { messages: changes.flatMap(changeMessages), result: changes.flatMap(({ elements }) => elements) }
+  })
 }
 
 /** The first of the elements that is missing, or is somebody else's; undefined when all are in place. */
@@ -100,7 +129,3 @@ export function firstMissing(
     return markOf(found?.comment) !== mark || JSON.stringify(found?.data) !== JSON.stringify(data)
   })
 }
-
-/** Whether any attachment still has an element in the table. */
-export const isUnused = (socket: NetlinkSocket, table: Table): boolean =>
-  ownedSets(table).every((set) => listElements(socket, set).length === 0)
