@@ -38,7 +38,7 @@ export function podLinkPlugin<Conf>(kind: PodLinkKind<Conf>): Plugin {
   return {
     type: kind.type,
     versions: specVersions,
-    add: (input, host) => undoing(host, (undo) => add(kind, input, host, undo)),
+    add: (input, host) => add(kind, input, host),
     del: (input, host) => del(kind, input, host),
     check: (input, host) => check(kind, input, host),
     status: (input, host) => status(kind, input, host),
@@ -46,10 +46,15 @@ export function podLinkPlugin<Conf>(kind: PodLinkKind<Conf>): Plugin {
   }
 }
 
-async function add<Conf>(kind: PodLinkKind<Conf>, input: PluginInput, host: PluginHost, undo: Undo): Promise<Result> {
+async function add<Conf>(kind: PodLinkKind<Conf>, input: PluginInput, host: PluginHost): Promise<Result> {
   const conf = kind.conf(input)
+  // Open for as long as the way back may need it.
   using pod = openPod(input.netns)
-  const call: Call = { plugin: kind.type, input, host, pod, undo }
+  return await undoing(host, (undo) => connect(kind, conf, { plugin: kind.type, input, host, pod, undo }))
+}
+
+async function connect<Conf>(kind: PodLinkKind<Conf>, conf: Conf, call: Call): Promise<Result> {
+  const { input, host, pod, undo } = call
   refuseTakenName(call)
   record(call)
   host.failpoint(`${kind.type}.recorded`)
