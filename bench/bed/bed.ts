@@ -1,6 +1,6 @@
 /** The place where a benchmark happens: network namespaces, a folder, processes. Disposing it removes all of it. */
 
-import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { ChildProcess } from 'node:child_process'
@@ -20,7 +20,7 @@ export interface Namespace {
 let beds = 0
 
 export class Bed implements AsyncDisposable {
-  readonly directory = mkdtempSync(join(tmpdir(), PREFIX))
+  readonly directory = mkdtempSync(join(tmpdir(), `${PREFIX}${process.pid}-`))
   readonly #signal: AbortSignal
   readonly #prefix = `${PREFIX}${process.pid}-${++beds}-`
   readonly #namespaces: string[] = []
@@ -96,10 +96,29 @@ export async function end(child: ChildProcess): Promise<void> {
   clearTimeout(hard)
 }
 
-/** Namespaces and folders of benches that were killed. */
+/** Agents, namespaces and folders of benches that were killed: each of them has the dead bench's pid in its name or arguments. */
 export function removeLeftovers(): void {
-  for (const name of existsSync(NETNS_DIR) ? readdirSync(NETNS_DIR) : []) {
-    const pid = name.startsWith(PREFIX) ? Number(name.slice(PREFIX.length).split('-')[0]) : Number.NaN
-    if (Number.isSafeInteger(pid) && !existsSync(`/proc/${pid}`)) deleteNetns(join(NETNS_DIR, name))
+  for (const pid of names('/proc').filter((name) => /^\d+$/.test(name))) {
+    const args = argumentsOf(pid)
+    // Agents alone: everything else ends with what it talks to.
+    if (args.includes('\0agent\0') && isOrphaned(args)) process.kill(Number(pid), 'SIGKILL')
+  }
+  for (const name of names(NETNS_DIR).filter(isOrphaned)) deleteNetns(join(NETNS_DIR, name))
+  for (const name of names(tmpdir()).filter(isOrphaned)) rmSync(join(tmpdir(), name), { recursive: true, force: true })
+}
+
+const names = (folder: string): string[] => (existsSync(folder) ? readdirSync(folder) : [])
+
+function isOrphaned(text: string): boolean {
+  const pid = /heddle-bench-(\d+)-/.exec(text)?.[1]
+  return pid !== undefined && !existsSync(`/proc/${pid}`)
+}
+
+function argumentsOf(pid: string): string {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8')
+  } catch {
+    // It ended meanwhile.
+    return ''
   }
 }
