@@ -10,11 +10,12 @@
  * Every instruction is emulated, which is slow; HEDDLE_VM_ACCEL=kvm uses KVM where that works.
  */
 
+import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 
 import { pinnedNode, root } from './paths.mjs'
 import { setup } from './setup.mjs'
-import { missingOf } from './setup/debian.mjs'
+import { installDebianPackages } from './setup/debian.mjs'
 import { Problem, runTool } from './setup/problem.mjs'
 import { seconds } from './setup/step.mjs'
 import { filesForMachine } from './vm/files.mjs'
@@ -66,6 +67,11 @@ await runTool('test:vm', async () => {
   const args = process.argv.slice(2)
   assertPossible()
   await setup('vm')
+  // Part of QEMU until Debian 12, a package of its own later.
+  if (!FILE_SERVERS.some((path) => existsSync(path))) {
+    const why = 'shares files with the virtual machine'
+    await installDebianPackages([{ package: 'virtiofsd', files: [FILE_SERVERS[1]], essential: true, why }])
+  }
   const kernel = await debianKernel()
   const accel = accelerator()
   const env = [
