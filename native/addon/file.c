@@ -40,11 +40,18 @@ static napi_value js_write(napi_env env, napi_callback_info info) {
   return int_value(env, result_of(write(fd, buffer.data, buffer.length)));
 }
 
-/* ioctl(fd, request, argument): the argument is a byte array read and written in place, or none. */
+/* ioctl(fd, request, argument): a byte array read and written in place, an unsigned integer for requests that take a value, or none. */
 static napi_value js_ioctl(napi_env env, napi_callback_info info) {
   struct args args = args_of(env, info);
   int fd = arg_int(&args);
   uint32_t request = arg_uint(&args);
+  napi_valuetype type = napi_undefined;
+  if (args.ok && args.next < args.count) napi_typeof(env, args.values[args.next], &type);
+  if (type == napi_number) {
+    unsigned long value = arg_uint(&args);
+    if (!args.ok) return NULL;
+    return int_value(env, result_of(ioctl(fd, (unsigned long)request, value)));
+  }
   struct bytes argument = arg_bytes_or_null(&args);
   if (!args.ok) return NULL;
   return int_value(env, result_of(ioctl(fd, (unsigned long)request, argument.data)));

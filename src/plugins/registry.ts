@@ -11,10 +11,11 @@ import { loopback } from './loopback.ts'
 import { macvlan } from './macvlan/plugin.ts'
 import { portmap } from './portmap/plugin.ts'
 import { ptp } from './ptp/plugin.ts'
+import { tap } from './tap/plugin.ts'
 import { vlan } from './vlan/plugin.ts'
 
 export const registry: ReadonlyMap<string, Plugin> = new Map(
-  [bridge, dummy, flannel, hostLocal, ipvlan, loopback, macvlan, portmap, ptp, staticIpam, vlan].map((plugin) => [
+  [bridge, dummy, flannel, hostLocal, ipvlan, loopback, macvlan, portmap, ptp, staticIpam, tap, vlan].map((plugin) => [
     plugin.type,
     plugin,
   ]),

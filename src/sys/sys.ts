@@ -17,7 +17,8 @@ export interface Sys {
   close(fd: number): number
   read(fd: number, buffer: Uint8Array): number
   write(fd: number, bytes: Uint8Array): number
-  ioctl(fd: number, request: number, argument?: Uint8Array | null): number
+  /** Bytes for requests that take a pointer, an unsigned integer for those that take a value (TUNSETOWNER). */
+  ioctl(fd: number, request: number, argument?: Uint8Array | number | null): number
   /** With `LOCK_NB`; `flockWait` is the one that waits. */
   flock(fd: number, operation: number): number
   mount(source: string, target: string, type: string, flags: number, data: string): number
