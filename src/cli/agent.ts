@@ -41,11 +41,14 @@ export function agentCommand(): Command {
     .addOption(flag('--cni-only', 'agent.cniOnly', 'HEDDLE_CNI_ONLY'))
     .addOption(flag('--health-listen <address>', 'agent.healthListen', 'HEDDLE_HEALTH_LISTEN'))
     .addOption(flag('--log-level <level>', 'agent.logLevel', 'HEDDLE_LOG_LEVEL'))
+    .addOption(flag('--until-stdin-closes', 'agent.untilStdinCloses').hideHelp())
     .action(run)
 }
 
-async function run(flags: AgentFlags): Promise<void> {
+async function run(flags: AgentFlags & { readonly untilStdinCloses?: boolean }): Promise<void> {
   const stop = new AbortController()
+  // For tests: whoever started us may be killed, and must leave nobody behind.
+  if (flags.untilStdinCloses === true) process.stdin.once('close', () => stop.abort()).resume()
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => stop.abort())
   await runAgent(optionsOf(flags), version, stop.signal)
 }

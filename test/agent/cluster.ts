@@ -201,7 +201,7 @@ export class TestCluster implements AsyncDisposable {
     const env = { ...process.env, KUBECONFIG: '', HOME: this.#folder }
     // A child is born in the namespace that its parent visits.
     node.agent = inNetns(netns(node.ns), () =>
-      spawn(HEDDLE, ['agent', ...args, ...flags], { env, stdio: ['ignore', log, log] }),
+      spawn(HEDDLE, ['agent', '--until-stdin-closes', ...args, ...flags], { env, stdio: ['pipe', log, log] }),
     )
     closeSync(log)
   }

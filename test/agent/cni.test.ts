@@ -38,8 +38,8 @@ test('--cni-only answers without a cluster', { skip: needsRoot }, async () => {
   const socket = join(folder, 'cni.sock')
   const agent = spawn(
     join(import.meta.dirname, '../../bin/heddle'),
-    ['agent', '--cni-only', '--socket', socket, '--root', folder],
-    { stdio: ['ignore', 'ignore', 'pipe'] },
+    ['agent', '--until-stdin-closes', '--cni-only', '--socket', socket, '--root', folder],
+    { stdio: ['pipe', 'ignore', 'pipe'] },
   )
   let log = ''
   agent.stderr.on('data', (chunk: Buffer) => (log += chunk.toString()))
