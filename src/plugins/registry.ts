@@ -6,6 +6,7 @@ import { staticIpam } from '#ipam/static/plugin.ts'
 import { bridge } from './bridge/plugin.ts'
 import { dummy } from './dummy/plugin.ts'
 import { flannel } from './flannel/plugin.ts'
+import { hostDevice } from './host-device/plugin.ts'
 import { ipvlan } from './ipvlan/plugin.ts'
 import { loopback } from './loopback.ts'
 import { macvlan } from './macvlan/plugin.ts'
@@ -15,8 +16,7 @@ import { tap } from './tap/plugin.ts'
 import { vlan } from './vlan/plugin.ts'
 
 export const registry: ReadonlyMap<string, Plugin> = new Map(
-  [bridge, dummy, flannel, hostLocal, ipvlan, loopback, macvlan, portmap, ptp, staticIpam, tap, vlan].map((plugin) => [
-    plugin.type,
-    plugin,
-  ]),
+  [bridge, dummy, flannel, hostDevice, hostLocal, ipvlan, loopback, macvlan, portmap, ptp, staticIpam, tap, vlan].map(
+    (plugin) => [plugin.type, plugin],
+  ),
 )

@@ -70,7 +70,8 @@ test('take-over from the reference plugin and back; equal results', { skip: skip
   const version = '1.0.0'
   const netns = made.pod()
   const ipam = { type: 'static', addresses: [{ address: '10.88.0.20/24', gateway: '10.88.0.1' }] }
-  const shared = { ...conf, cniVersion: version, ipam }
+  const dns = { nameservers: ['10.88.0.1'] }
+  const shared = { ...conf, cniVersion: version, dns, ipam }
   const call = { containerId: 'a', netns }
   const theirCall = { ...call, inNetns: made.path }
   const theirs = await reference('ADD', shared, theirCall)
