@@ -156,6 +156,8 @@ test('no addresses: up all the same; a result in every version', { skip }, async
   assert.deepEqual([bare.ips, bare.interfaces.length], [[], 1])
   assert.match(execIn(netns, 'ip', 'link', 'show', 'eth0'), /[<,]UP[,>]/)
   await hostDevice.del(inputOf(conf, { netns }), made.host)
+  const old = inputOf({ ...conf, ipam: {}, cniVersion: '0.2.0' }, { netns })
+  assert.equal(await codeOf(hostDevice.add(old, made.host)), 1)
   assert.deepEqual(hostDevice.versions, specVersions)
   for (const cniVersion of specVersions) {
     const result = await hostDevice.add(inputOf({ ...conf, cniVersion }, { netns }), made.host)

@@ -118,6 +118,10 @@ test('mtu, bcqueuelen, no addresses, DNS, a master in the container', { skip }, 
   assert.equal(await codeOf(macvlan.status(inputOf({ ...conf, master: 'nowhere' }), made.host)), 50)
   const bare = await add({ ipam: {} })
   assert.deepEqual([bare.ips, bare.routes], [[], []])
+  // The oldest versions cannot tell of a link without addresses: refused before anything is made.
+  const old = inputOf({ ...conf, ipam: {}, cniVersion: '0.2.0' }, { netns, ifname: 'net1' })
+  assert.equal(await codeOf(macvlan.add(old, made.host)), 1)
+  assert.equal(links(netns).length, 2)
   assert.match(execIn(netns, 'ip', 'link', 'show', 'eth0'), /[<,]UP[,>]/)
   await del()
   assert.deepEqual((await add({ dns: { nameservers: ['10.88.0.1'] } })).dns, { nameservers: ['10.88.0.1'] })

@@ -8,7 +8,7 @@ import { checkFailed } from '#ipam/check-failed.ts'
 import { allocate } from '../link/allocate.ts'
 import { checkInterface, configureInterface } from '../link/configure.ts'
 import { openPod, openPodIfThere } from '../link/pod.ts'
-import { refuseTakenName, staleRecords, type Call } from '../link/pod-link.ts'
+import { refuseBareResult, refuseTakenName, staleRecords, type Call } from '../link/pod-link.ts'
 import { readRecord } from '../link/record.ts'
 import { all, undoing } from '../link/undo.ts'
 import { hostDeviceConf } from './config.ts'
@@ -36,6 +36,7 @@ async function add(input: PluginInput, host: PluginHost, sysfs: string): Promise
   return await undoing(host, async (undo) => {
     const call: Call = { plugin: TYPE, input, host, pod, undo }
     refuseTakenName(call)
+    if (input.config.ipam.type === '') refuseBareResult(input)
     if (conf.isUserspace) return addresses(call)
     await returnForgotten(host)
     if (conf.selector.by === 'name') restoreStray(host, conf.selector.name)

@@ -11,7 +11,7 @@ import type { LinkInfo } from '#netlink/link-kinds.ts'
 import { allocate } from './allocate.ts'
 import { checkInterface, configureInterface } from './configure.ts'
 import { openPod, type Pod } from './pod.ts'
-import { record, refuseTakenName, removePodLink, removeStalePodLinks, type Call } from './pod-link.ts'
+import { record, refuseBareResult, refuseTakenName, removePodLink, removeStalePodLinks, type Call } from './pod-link.ts'
 import { all, undoing, type Undo } from './undo.ts'
 
 export interface PodLinkKind<Conf> {
@@ -56,6 +56,7 @@ async function add<Conf>(kind: PodLinkKind<Conf>, input: PluginInput, host: Plug
 async function connect<Conf>(kind: PodLinkKind<Conf>, conf: Conf, call: Call): Promise<Result> {
   const { input, host, pod, undo } = call
   refuseTakenName(call)
+  if (input.config.ipam.type === '' && kind.inherited?.(input) === undefined) refuseBareResult(input)
   record(call)
   host.failpoint(`${kind.type}.recorded`)
   kind.create(call, conf)

@@ -2,8 +2,10 @@
 
 import { createHash } from 'node:crypto'
 
-import { invalidConfig, invalidEnvironment, unsupportedField } from '#cni/errors.ts'
+import { incompatibleVersion, invalidConfig, invalidEnvironment, tryAgain, unsupportedField } from '#cni/errors.ts'
+import { netnsIdentity } from '#cni/netns.ts'
 import type { Attachment, GcInput, PluginHost, PluginInput } from '#cni/plugin.ts'
+import { isAtLeast } from '#cni/version.ts'
 import type { MacText } from '#ip/text.ts'
 import { createLinkMessage, findLink, kindOf, setLinkMessage } from '#netlink/link.ts'
 import type { Link } from '#netlink/link-codec.ts'
@@ -48,6 +50,15 @@ export function refuseTakenName({ input, pod }: Pick<Call, 'input' | 'pod'>): vo
   throw invalidEnvironment(
     `the container already has an interface ${input.ifname}`,
     `give this attachment another CNI_IFNAME, or run DEL for the one that made it (${pod.path})`,
+  )
+}
+
+/** Before anything is made: a result without addresses cannot be told in the oldest versions. Throws CniError 1. */
+export function refuseBareResult({ config }: PluginInput): void {
+  if (isAtLeast(config.cniVersion, '0.3.0') !== false) return
+  throw incompatibleVersion(
+    `network ${JSON.stringify(config.name)} has no "ipam", and cniVersion ${config.cniVersion} knows no result without addresses`,
+    'set cniVersion to 0.3.0 or newer',
   )
 }
 
@@ -156,9 +167,11 @@ export function staleRecords(
   )
 }
 
-/** The namespace that a record tells of, if it is still that one: paths and inodes are used again. */
+/** The namespace that a record tells of, if it is still that one: paths and inodes are used again. Throws CniError 11 when it is there and does not open. */
 export function openRecorded(known: LinkRecord): Pod | undefined {
   const pod = openPodIfThere(known.netns)
+  if (pod === undefined && netnsIdentity(known.netns) === known.netnsId)
+    throw tryAgain(`the namespace ${known.netns} of container ${known.containerId} cannot be opened`)
   if (pod === undefined || netnsId(pod.fd) === known.netnsId) return pod
   pod[Symbol.dispose]()
   return undefined
