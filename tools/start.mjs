@@ -14,11 +14,17 @@ import { setup } from './setup.mjs'
 import { runTool } from './setup/problem.mjs'
 
 const heddle = join(root, 'bin', 'heddle')
+/** What the lab's own processes run: the bundle that the set-up has just built. */
+const bundle = join(root, 'dist', 'lib', 'heddle.mjs')
 
 /** Runs the CLI on this terminal; an interrupt reaches it by itself, and its own clean-up is waited for. */
 function run(...args) {
   return new Promise((resolve, reject) => {
-    const child = spawn(heddle, args, { cwd: root, env: { ...process.env, PATH: systemPath() }, stdio: 'inherit' })
+    const child = spawn(heddle, args, {
+      cwd: root,
+      env: { ...process.env, PATH: systemPath(), HEDDLE_LAB_PROGRAM: bundle },
+      stdio: 'inherit',
+    })
     const ignore = () => {}
     process.on('SIGINT', ignore)
     child.on('error', reject)
