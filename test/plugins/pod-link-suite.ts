@@ -18,6 +18,8 @@ export interface Suite {
   readonly conf: JsonObject
   /** The link's kind, as ip shows it. */
   readonly kind: string
+  /** What the configuration of a second pod must differ in. */
+  readonly second?: JsonObject
   readonly skip?: string | false
 }
 
@@ -61,7 +63,7 @@ export const left = (baseline: string, made: NetworkHost): readonly string[] =>
 
 const kept = ['ip', '-o', 'link'] as const
 
-export function podLinkSuite({ plugin, conf, kind, skip = false }: Suite): void {
+export function podLinkSuite({ plugin, conf, kind, second = {}, skip = false }: Suite): void {
   const { type } = plugin
 
   test(`${type}: ADD, CHECK, DEL, DEL again, DEL without anything; nothing stays`, { skip }, async () => {
@@ -155,14 +157,15 @@ export function podLinkSuite({ plugin, conf, kind, skip = false }: Suite): void 
     async () => {
       using made = new LanHost()
       const [a, b] = [made.pod(), made.pod()]
+      const confB = { ...conf, ...second }
       const other = { ...conf, name: 'other' }
       await plugin.add(inputOf(conf, { containerId: 'a', netns: a }), made.host)
-      const prevResult = await plugin.add(inputOf(conf, { containerId: 'b', netns: b, ifname: 'net1' }), made.host)
+      const prevResult = await plugin.add(inputOf(confB, { containerId: 'b', netns: b, ifname: 'net1' }), made.host)
       await plugin.gc(gcInputOf(other, []), made.host)
       await plugin.del(inputOf(other, { containerId: 'b', netns: b, ifname: 'net1' }), made.host)
       await plugin.gc(gcInputOf(conf, [{ containerId: 'b', ifname: 'net1' }]), made.host)
       assert.doesNotMatch(execIn(a, ...kept), /eth0/)
-      await plugin.check(inputOf(conf, { containerId: 'b', netns: b, ifname: 'net1', prevResult }), made.host)
+      await plugin.check(inputOf(confB, { containerId: 'b', netns: b, ifname: 'net1', prevResult }), made.host)
       await plugin.gc(gcInputOf(conf, []), made.host)
       assert.doesNotMatch(execIn(b, ...kept), /net1/)
       assert.deepEqual(readdirSync(join(made.root, 'run/heddle/links/net1')), [])

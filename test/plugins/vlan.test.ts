@@ -13,7 +13,7 @@ import { reference, referenceMissing } from './reference.ts'
 const conf: JsonObject = { name: 'net1', type: 'vlan', master: 'up0', vlanId: 5, ipam: lanIpam }
 const skip = needsKernel('vlan')
 
-podLinkSuite({ plugin: vlan, conf, kind: 'vlan', skip })
+podLinkSuite({ plugin: vlan, conf, kind: 'vlan', second: { vlanId: 6 }, skip })
 
 test('frames carry the VLAN; every id; what is refused', { skip }, async () => {
   using made = new LanHost()
@@ -58,6 +58,8 @@ test('mtu, no addresses, a master in the container, a name that the host has too
   await vlan.del(inputOf(conf, call), made.host)
   execIn(netns, 'ip', 'link', 'add', 'inner', 'type', 'veth', 'peer', 'name', 'innermost')
   const inside = { ...conf, linkInContainer: true, master: 'inner' }
+  assert.equal(await codeOf(vlan.add(inputOf(inside, call), made.host)), 11)
+  execIn(netns, 'ip', 'link', 'set', 'inner', 'up')
   const second = await vlan.add(inputOf(inside, call), made.host)
   assert.equal(links(netns, 'eth0')[0]?.['link'], 'inner')
   await vlan.check(inputOf(inside, { ...call, prevResult: second }), made.host)

@@ -2,7 +2,7 @@
 
 import * as v from 'valibot'
 
-import { invalidConfig, unavailable } from '#cni/errors.ts'
+import { invalidConfig, tryAgain, unavailable } from '#cni/errors.ts'
 import type { Plugin, PluginInput } from '#cni/plugin.ts'
 import { intSchema, parseWith } from '#cni/schema.ts'
 import { checkFailed } from '#ipam/check-failed.ts'
@@ -37,6 +37,8 @@ function create(call: Call, { master: name, vlanId, mtu, linkInContainer: inCont
     ? masterOf(pod.netlink, name, what, 'the container')
     : masterOf(host.netlink, name, what, 'the host')
   checkMtu(mtu, master, what)
+  // The kernel sets no VLAN up whose master is down.
+  if (!master.up) throw tryAgain(`${what}: its master ${name} is down`, `ip link set ${name} up`)
   createPodLink(call, { info: { kind: 'vlan', data: { id: vlanId } }, mtu, master, inContainer })
 }
 
