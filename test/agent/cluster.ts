@@ -18,6 +18,7 @@ import { nodes as nodeResource } from '#kube/resources.ts'
 import { startApiServer, type ApiServer } from '#kube/server/server.ts'
 import { listenTcp } from '#lab/check/responder.ts'
 import { createNetns, deleteNetns, inNetns } from '#sys/netns.ts'
+import { slowness } from '../slow.ts'
 
 /** Another build can be tested: HEDDLE_BIN=dist/bin/heddle. */
 const HEDDLE = resolve(process.env['HEDDLE_BIN'] ?? join(import.meta.dirname, '../../bin/heddle'))
@@ -302,9 +303,9 @@ export async function until(what: string, probe: () => unknown, ms = 5_000): Pro
     }
     const waited = performance.now() - started
     if (last === true) return waited
-    if (waited > ms)
+    if (waited > ms * slowness)
       throw new Error(
-        `not within ${ms} ms: ${what}; last: ${last instanceof Error ? last.message : JSON.stringify(last)}`,
+        `not within ${ms * slowness} ms: ${what}; last: ${last instanceof Error ? last.message : JSON.stringify(last)}`,
       )
     await delay(20)
   }

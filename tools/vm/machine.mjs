@@ -13,7 +13,7 @@ export const FILE_SERVERS = ['/usr/lib/qemu/virtiofsd', '/usr/libexec/virtiofsd'
 
 /** Memory is taken only when it is used. */
 const MOST_MEGABYTES = 4096
-const CORES = 2
+export const CORES = Math.min(Math.max(os.availableParallelism?.() ?? os.cpus().length, 2), 4)
 
 /**
  * `tcg` emulates every instruction, and works everywhere. `kvm` is about ten times as fast, but has to be asked for: a machine
