@@ -8,15 +8,17 @@ import { runInNewContext } from 'node:vm'
 /** Heap (bytes) beyond what was alive after the last collection that is left alone. */
 const SLACK = 16 << 20
 /** A collection stops the agent for some tens of milliseconds: at most one in so many milliseconds. */
-const PAUSE = 25_000
+const PAUSE = 5_000
 
 type Collect = () => void
 
-/** Node.js hands its collector out only when asked so. */
+/** Node.js hands its collector out only when asked so. Only the flavour `last-resort` also gives empty pages back to the kernel. */
 function collector(): Collect | undefined {
   setFlagsFromString('--expose-gc')
   const found: unknown = runInNewContext('gc')
-  return typeof found === 'function' ? () => void Reflect.apply(found, undefined, []) : undefined
+  return typeof found === 'function'
+    ? () => void Reflect.apply(found, undefined, [{ type: 'major', execution: 'sync', flavor: 'last-resort' }])
+    : undefined
 }
 
 export class MemoryTrim {
