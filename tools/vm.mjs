@@ -24,6 +24,7 @@ import { debianKernel } from './vm/kernel.mjs'
 import { accelerator, CORES, FILE_SERVERS, runInMachine } from './vm/machine.mjs'
 
 const RUN_LIMIT_MS = 20 * 60_000
+const HEARTBEAT_MS = 30_000
 const TEST_LIMIT_MS = 5 * 60_000
 /** By what the waits of tests are multiplied (HEDDLE_TEST_SLOW). */
 const SLOWER = { kvm: 2, tcg: 8 }
@@ -95,7 +96,16 @@ await runTool('test:vm', async () => {
   const command = args[0] === '--command' ? args.slice(1) : [pinnedNode, ...testCommand(args)]
   console.log(`test:vm: Debian ${kernel.version}, ${accel === 'tcg' ? 'emulated (slow)' : accel}`)
   const started = Date.now()
-  const code = await runInMachine({ kernel, argv: ['/usr/bin/env', ...env, ...command], timeoutMs: RUN_LIMIT_MS })
+  // Results of files come in order, whichever ends first.
+  const heartbeat = setInterval(
+    () => console.log(`test:vm: at work for ${seconds(Date.now() - started)}`),
+    HEARTBEAT_MS,
+  )
+  const code = await runInMachine({
+    kernel,
+    argv: ['/usr/bin/env', ...env, ...command],
+    timeoutMs: RUN_LIMIT_MS,
+  }).finally(() => clearInterval(heartbeat))
   console.log(`test:vm: ended with code ${code} after ${seconds(Date.now() - started)}`)
   return code
 })

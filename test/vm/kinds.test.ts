@@ -134,7 +134,8 @@ for (const mode of ['l2', 'l3', 'l3s'] as const) {
   )
 }
 
-const dataOf = (place: Place, name: string): Record<string, unknown> => ({ ...getLink(place.socket, name).info?.data })
+const dataOf = (place: Place, name: string): Record<string, unknown> =>
+  Object.fromEntries(Object.entries(getLink(place.socket, name).info?.data ?? {}))
 
 test('vlan: the same tag meets, another one does not', { skip: needsKernel('vlan') }, () => {
   using a = new Place()

@@ -36,9 +36,14 @@ export function inLoadingOrder(table, names) {
  */
 export function cpio(files) {
   const folders = new Set()
-  for (const path of Object.keys(files)) {
-    for (let folder = dirname(path); folder !== '.'; folder = dirname(folder)) folders.add(folder)
+  // A folder comes before what is in it.
+  const addFolders = (path) => {
+    const folder = dirname(path)
+    if (folder === '.') return
+    addFolders(folder)
+    folders.add(folder)
   }
+  for (const path of Object.keys(files)) addFolders(path)
   const parts = []
   const pad = (bytes) => Buffer.concat([bytes, Buffer.alloc(-bytes.length & 3)])
   let inode = 1
@@ -47,7 +52,7 @@ export function cpio(files) {
     const header = `070701${fields.map((field) => field.toString(16).padStart(8, '0')).join('')}${path}\0`
     parts.push(pad(Buffer.from(header)), pad(body))
   }
-  for (const folder of [...folders].sort()) add(folder, TYPE.folder | 0o755, Buffer.alloc(0))
+  for (const folder of folders) add(folder, TYPE.folder | 0o755, Buffer.alloc(0))
   for (const [path, body] of Object.entries(files)) add(path, TYPE.file | 0o755, Buffer.from(body))
   add('TRAILER!!!', 0, Buffer.alloc(0))
   return Buffer.concat(parts)
