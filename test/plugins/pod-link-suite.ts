@@ -9,6 +9,7 @@ import type { Plugin } from '#cni/plugin.ts'
 import { encodeResult } from '#cni/result/encode.ts'
 import { specVersions } from '#cni/version.ts'
 import { createNetns, deleteNetns } from '#sys/netns.ts'
+import { slowness } from '../slow.ts'
 import { codeOf, difference, execIn, NetworkHost } from './network-host.ts'
 import { gcInputOf, inputOf } from './input.ts'
 import { killedAt } from './kill-plugin.ts'
@@ -137,7 +138,9 @@ export function podLinkSuite({ plugin, conf, kind, second = {}, skip = false }: 
       assert.deepEqual(left(baseline, made), [], point)
     }
     const ways = ['GC', 'DEL', 'DEL without a namespace'] as const
-    for (const [i, point] of ofAdd.entries()) {
+    // Starting a process takes half a minute where every instruction is emulated; what is different from kind to kind is one step.
+    const killAt = slowness > 1 ? ofAdd.filter((point) => point === `${type}.linked`) : ofAdd
+    for (const [i, point] of killAt.entries()) {
       const how = ways[i % ways.length] ?? 'GC'
       await killedAt(made, { verb: 'ADD', conf, call, point })
       if (how === 'GC') await plugin.gc(gcInputOf(conf, []), made.host)
@@ -168,7 +171,7 @@ export function podLinkSuite({ plugin, conf, kind, second = {}, skip = false }: 
       await plugin.check(inputOf(confB, { containerId: 'b', netns: b, ifname: 'net1', prevResult }), made.host)
       await plugin.gc(gcInputOf(conf, []), made.host)
       assert.doesNotMatch(execIn(b, ...kept), /net1/)
-      assert.deepEqual(readdirSync(join(made.root, 'run/heddle/links/net1')), [])
+      assert.deepEqual(readdirSync(join(made.root, 'run/heddle/links')), [])
     },
   )
 

@@ -14,7 +14,7 @@ import type { NetlinkSocket } from '#netlink/socket.ts'
 import { hostNetns } from '../link/host-netns.ts'
 import { openPodIfThere, type Pod } from '../link/pod.ts'
 import { openRecorded, record, type Call } from '../link/pod-link.ts'
-import { listRecords, recordedNetworks, removeRecord, type DeviceRecord, type LinkRecord } from '../link/record.ts'
+import { listRecords, removeRecord, type DeviceRecord, type LinkRecord } from '../link/record.ts'
 import { sendAll } from '../link/veth.ts'
 
 const deviceOf = ({ name, alias, mac, mtu, up, info }: Link): DeviceRecord => ({
@@ -124,8 +124,7 @@ const isLinkName = (text: string): boolean => Buffer.byteLength(text) <= 15 && /
 
 /** Devices whose pods ended while nobody looked: the next pod may want one of them. */
 export async function returnForgotten(host: PluginHost): Promise<void> {
-  const known = recordedNetworks(host).flatMap((network) => listRecords(host, 'host-device', network))
-  for (const { device, netns, ...attachment } of known) {
+  for (const { device, netns, ...attachment } of listRecords(host, 'host-device')) {
     using pod = openPodIfThere(netns)
     if (device === undefined || pod !== undefined) continue
     if (await bringBack(host, undefined, attachment.ifname, device)) removeRecord(host, attachment.network, attachment)

@@ -40,13 +40,13 @@ const schema = v.object({
 
 export type LinkRecord = v.InferOutput<typeof schema>
 
-const folderOf = (host: PluginHost, network: string): string => join(host.root, '/run/heddle/links', network)
+const folderOf = (host: PluginHost): string => join(host.root, '/run/heddle/links')
 
 /** Names are too long together for one file name. */
 const fileOf = (host: PluginHost, network: string, { containerId, ifname }: Attachment): string =>
   join(
-    folderOf(host, network),
-    `${createHash('sha256').update(`${containerId}:${ifname}`).digest('hex').slice(0, 32)}.json`,
+    folderOf(host),
+    `${createHash('sha256').update(`${network}:${containerId}:${ifname}`).digest('hex').slice(0, 32)}.json`,
   )
 
 /** Before anything is done that the record tells of. */
@@ -64,17 +64,14 @@ export function readRecord(host: PluginHost, network: string, attachment: Attach
 export const removeRecord = (host: PluginHost, network: string, attachment: Attachment): void =>
   rmSync(fileOf(host, network, attachment), { force: true })
 
-/** The records that one plugin left for a network. */
-export function listRecords(host: PluginHost, plugin: string, network: string): readonly LinkRecord[] {
-  const folder = folderOf(host, network)
+/** The records that one plugin left, for one network or for all. */
+export function listRecords(host: PluginHost, plugin: string, network?: string): readonly LinkRecord[] {
+  const folder = folderOf(host)
   return namesIn(folder)
     .filter((name) => name.endsWith('.json'))
     .flatMap((name) => parse(host, join(folder, name)) ?? [])
-    .filter((record) => record.plugin === plugin && record.network === network)
+    .filter((record) => record.plugin === plugin && (network === undefined || record.network === network))
 }
-
-/** The networks that have records. */
-export const recordedNetworks = (host: PluginHost): readonly string[] => namesIn(folderOf(host, ''))
 
 function namesIn(folder: string): readonly string[] {
   try {
