@@ -4,7 +4,7 @@ import { Writer } from '#codec/buffer.ts'
 import type { Of } from '#codec/codec.ts'
 import type { MacText } from '#ip/text.ts'
 import { AF } from '#sys/constants.ts'
-import { hasCode } from '#sys/errno.ts'
+import { ERRNO } from '#sys/errno.ts'
 import { NLM_F, RTM } from './constants.ts'
 import {
   bridgeLinkAttributes,
@@ -174,23 +174,16 @@ export const kindOf = (link: Link): string | undefined =>
   link.info?.kind === 'other' ? link.info.name : link.info?.kind
 
 /** Like `ip link show dev DEV`. Throws `NetlinkError` ENODEV when there is none. */
-export function getLink(socket: NetlinkSocket, ref: LinkRef): Link {
+export const getLink = (socket: NetlinkSocket, ref: LinkRef): Link => socket.get(getLinkMessage(ref), readLink)
+
+function getLinkMessage(ref: LinkRef): Message {
   const attributes = { extMask: SKIP_STATS, ...(typeof ref === 'string' ? { name: ref } : {}) }
-  return socket.get(
-    linkMessage(() => `link show ${ref}`, RTM.GETLINK, 0, ref, attributes),
-    readLink,
-  )
+  return linkMessage(() => `link show ${ref}`, RTM.GETLINK, 0, ref, attributes)
 }
 
 /** Like `getLink`, but undefined when there is none. */
-export function findLink(socket: NetlinkSocket, ref: LinkRef): Link | undefined {
-  try {
-    return getLink(socket, ref)
-  } catch (error) {
-    if (hasCode(error, 'ENODEV')) return undefined
-    throw error
-  }
-}
+export const findLink = (socket: NetlinkSocket, ref: LinkRef): Link | undefined =>
+  socket.find(getLinkMessage(ref), readLink, ERRNO.ENODEV)
 
 /** Like `ip link add`, with the alias if one is given. */
 export function createLink(socket: NetlinkSocket, link: NewLink): void {

@@ -28,6 +28,8 @@ export type Decode<T> = (payload: Reader, header: Header) => T | undefined
 export type BatchResult = readonly (NetlinkError | undefined)[]
 
 const RECEIVE_SIZE = 64 * 1024
+/** No errno. */
+const NOTHING_IS_MISSING = -1
 /**
  * A batch goes out in pieces of at most so many messages and bytes. In the worst case the kernel answers every message
  * of a piece with an error of about 1.3 kB (truesize), and all of them must fit the receive buffer of 2 MB.
@@ -84,9 +86,19 @@ export class NetlinkSocket implements Disposable {
 
   /** Sends a request whose answer is one message, as RTM_GET* without a dump. Throws `NetlinkError`. */
   get<T>(message: Message, decode: Decode<T>): T {
-    const found = this.#converse(message, 0, decode, true)[0] ?? this.#converse(message, 0, decode, true)[0]
+    const found = this.find(message, decode, NOTHING_IS_MISSING)
     if (found === undefined) throw new NetlinkError(message.op(), ERRNO.ENODATA, 'the kernel sent an empty answer')
     return found
+  }
+
+  /** Like `get`, but undefined where the kernel answers with this errno. An error that everybody expects would cost more than the request. */
+  find<T>(message: Message, decode: Decode<T>, missing: number): T | undefined {
+    for (let attempt = 0; attempt < 2; attempt++) {
+      let isMissing = false
+      const [found] = this.#converse(message, 0, decode, true, (errno) => (isMissing = errno === missing))
+      if (found !== undefined || isMissing) return found
+    }
+    throw new NetlinkError(message.op(), ERRNO.ENODATA, 'the kernel sent an empty answer')
   }
 
   /** Sends a request with NLM_F_ECHO or another whose answers come before its acknowledgement, and collects them. */
@@ -148,7 +160,7 @@ export class NetlinkSocket implements Disposable {
       const message = messages[index]
       if (header.type !== NLMSG.ERROR || message === undefined) return false
       const answer = readAnswer(header, payload)
-      if (answer.errno !== 0) results[index] = refused(message, answer)
+      if (answer.errno !== 0) results[index] = refusedOfMany(message, answer)
       return index === last || (index === 0 && answer.errno !== 0)
     })
     return results
@@ -180,7 +192,13 @@ export class NetlinkSocket implements Disposable {
   }
 
   /** With `single` it ends with the first answer, which is empty when the answer was longer than the buffer was. */
-  #converse<T>(message: Message, flags: number, decode: Decode<T>, single = false): T[] {
+  #converse<T>(
+    message: Message,
+    flags: number,
+    decode: Decode<T>,
+    single = false,
+    isExpected?: (errno: number) => boolean,
+  ): T[] {
     const writer = this.#startWriting()
     const seq = this.#takeSeq()
     writeMessage(writer, message, flags, seq)
@@ -192,7 +210,7 @@ export class NetlinkSocket implements Disposable {
         if (header.seq !== seq) return false
         if (header.type === NLMSG.ERROR) {
           const answer = readAnswer(header, payload)
-          if (answer.errno !== 0) throw refused(message, answer)
+          if (answer.errno !== 0 && isExpected?.(answer.errno) !== true) throw refused(message, answer)
           return true
         }
         const item = decode(payload, header)
@@ -273,7 +291,7 @@ export class NetlinkSocket implements Disposable {
       const message = index === undefined ? undefined : messages[index]
       if (header.type !== NLMSG.ERROR || message === undefined || index === undefined) return false
       const answer = readAnswer(header, payload)
-      if (answer.errno !== 0) results[index] = refused(message, answer)
+      if (answer.errno !== 0) results[index] = refusedOfMany(message, answer)
       return position === sequenced.length - 1
     })
     return next
@@ -328,6 +346,17 @@ const refused = (
   message: Message,
   answer: { errno: number; reason?: string | undefined; offset?: number | undefined },
 ): NetlinkError => new NetlinkError(message.op(), answer.errno, answer.reason, answer.offset)
+
+/** Without a stack, which costs more than the request did: in a batch some refusals are usually expected, and looked at by their code alone. */
+function refusedOfMany(...args: Parameters<typeof refused>): NetlinkError {
+  const limit = Error.stackTraceLimit
+  Error.stackTraceLimit = 0
+  try {
+    return refused(...args)
+  } finally {
+    Error.stackTraceLimit = limit
+  }
+}
 
 function configure(fd: number, timeoutMs: number, sys: Sys): void {
   setTimeouts(fd, timeoutMs, sys)

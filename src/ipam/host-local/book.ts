@@ -6,8 +6,8 @@ import { join } from 'node:path'
 import { CniError, ioFailure, messageOf } from '#cni/errors.ts'
 import type { Attachment } from '#cni/plugin.ts'
 import { tryParseIp, type Ip, type IpText } from '#ip/address.ts'
-import { hasCode } from '#sys/errno.ts'
 import { contentOf, type AddressIndex } from './index.ts'
+import { Reservation } from './reservation.ts'
 
 /** Start of the names of files that are not linked to an address yet. */
 export const TEMPORARY = '.heddle-'
@@ -30,33 +30,35 @@ export class AddressBook {
   }
 
   /**
-   * Reserves all of `ips` for an owner, on disk when it returns; none of them when it throws. False when one of them exists after all
-   * (somebody works without the lock): look again and choose anew.
+   * Reserves all of `ips` for an owner; none of them when it throws. Nobody else is given them from now on, but they are answered only after the
+   * reservation's `sync`, which needs no lock. Undefined when one of them exists after all (somebody works without the lock): look again and choose anew.
    */
-  reserve(ips: readonly IpText[], owner: Attachment, step: (name: string) => void): boolean {
+  reserve(ips: readonly IpText[], owner: Attachment, step: (name: string) => void): Reservation | undefined {
     const temporary = join(this.directory, `${TEMPORARY}${process.pid}`)
+    const reservation = new Reservation(this.directory)
     const done: IpText[] = []
     try {
-      writeSynced(temporary, contentOf(owner))
+      reservation.write(temporary, contentOf(owner))
       for (const ip of ips) {
         step('reserve')
-        if (!linkNew(temporary, join(this.directory, ip))) {
+        if (!reservation.link(temporary, ip)) {
+          reservation[Symbol.dispose]()
           this.release(done)
-          return false
+          return undefined
         }
         done.push(ip)
         this.index.set(ip, ip, owner)
         step('reserved')
       }
+      return reservation
     } catch (error) {
+      reservation[Symbol.dispose]()
       this.release(done)
       if (error instanceof CniError) throw error
       throw ioFailure(`addresses cannot be written to ${this.directory}`, messageOf(error), { cause: error })
     } finally {
       fs.rmSync(temporary, { force: true })
     }
-    syncDirectory(this.directory)
-    return true
   }
 
   /** Removes address files; those already gone are fine. */
@@ -87,46 +89,5 @@ export class AddressBook {
     } finally {
       fs.closeSync(fd)
     }
-  }
-}
-
-function writeSynced(path: string, content: string): void {
-  const fd = fs.openSync(
-    path,
-    fs.constants.O_WRONLY | fs.constants.O_CREAT | fs.constants.O_TRUNC | fs.constants.O_NOFOLLOW,
-    0o600,
-  )
-  try {
-    fs.writeSync(fd, content)
-    fs.fdatasyncSync(fd)
-  } finally {
-    fs.closeSync(fd)
-  }
-}
-
-/** False where the name exists. Each address gets its own inode on file systems without hard links, by O_EXCL. */
-function linkNew(from: string, to: string): boolean {
-  try {
-    fs.linkSync(from, to)
-    return true
-  } catch (error) {
-    if (hasCode(error, 'EEXIST')) return false
-    if (!hasCode(error, 'EPERM', 'EOPNOTSUPP', 'ENOTSUP', 'ENOSYS', 'EMLINK')) throw error
-  }
-  try {
-    fs.copyFileSync(from, to, fs.constants.COPYFILE_EXCL)
-    return true
-  } catch (error) {
-    if (hasCode(error, 'EEXIST')) return false
-    throw error
-  }
-}
-
-function syncDirectory(path: string): void {
-  const fd = fs.openSync(path, 'r')
-  try {
-    fs.fsyncSync(fd)
-  } finally {
-    fs.closeSync(fd)
   }
 }

@@ -1,6 +1,6 @@
 /** The IPAM plugin host-local: addresses of this machine's own ranges, kept as files. Contract: the reference plugin's configuration and disk format. */
 
-import { invalidConfig, tryAgain, unavailable } from '#cni/errors.ts'
+import { CniError, invalidConfig, ioFailure, messageOf, tryAgain, unavailable } from '#cni/errors.ts'
 import type { Attachment, GcInput, Plugin, PluginHost, PluginInput } from '#cni/plugin.ts'
 import { emptyResult, type IpConfig, type Result } from '#cni/result.ts'
 import { specVersions } from '#cni/version.ts'
@@ -13,6 +13,7 @@ import type { AddressBook } from './book.ts'
 import { directoryOf, formatIps, hostLocalConf, type HostLocalConf } from './config.ts'
 import { isOwner } from './index.ts'
 import { formatRangeSet, rangeOfSet, type RangeSet } from './range.ts'
+import type { Reservation } from './reservation.ts'
 import { AddressStore } from './store.ts'
 
 export const hostLocal: Plugin = { type: 'host-local', versions: specVersions, add, del, check, status, gc }
@@ -36,7 +37,17 @@ async function add(input: PluginInput, host: PluginHost): Promise<Result> {
   const dns = conf.resolvConf === undefined ? {} : readResolvConf(conf.resolvConf)
   const requests = assignRequests(conf)
   const step = (name: string): void => host.failpoint(`host-local.${name}`)
-  const choices = await storeOf(conf.directory).locked((book) => allocate(book, conf, requests, input, step))
+  const store = storeOf(conf.directory)
+  const { choices, reservation } = await store.locked((book) => allocate(book, conf, requests, input, step))
+  try {
+    using synced = reservation
+    step('sync')
+    await synced.sync()
+  } catch (error) {
+    await store.locked((book) => book.release(book.index.heldBy(input)))
+    if (error instanceof CniError) throw error
+    throw ioFailure(`addresses cannot be written to ${conf.directory}`, messageOf(error), { cause: error })
+  }
   return { ...emptyResult, ips: choices.map(ipConfigOf), routes: conf.routes, dns }
 }
 
@@ -62,6 +73,11 @@ function assignRequests(conf: HostLocalConf): ReadonlyMap<RangeSet, Ip> {
   )
 }
 
+interface Allocation {
+  readonly choices: readonly Choice[]
+  readonly reservation: Reservation
+}
+
 /** How often somebody without the lock may take the very address chosen before this call gives up. */
 const MAX_TRIES = 5
 
@@ -71,7 +87,7 @@ function allocate(
   requests: ReadonlyMap<RangeSet, Ip>,
   owner: Attachment,
   step: (name: string) => void,
-): readonly Choice[] {
+): Allocation {
   refuseSecond(book, owner)
   for (let attempt = 0; attempt < MAX_TRIES; attempt++) {
     const choices = conf.sets.map((set, i) => {
@@ -79,15 +95,11 @@ function allocate(
       return requested === undefined ? chooseFree(book, set, i) : chooseRequested(book, set, requested)
     })
     book.release(choices.map((choice) => choice.text).filter((ip) => book.index.get(ip)?.state === 'torn'))
-    if (
-      book.reserve(
-        choices.map((choice) => choice.text),
-        owner,
-        step,
-      )
-    ) {
-      for (const [i, choice] of choices.entries()) book.setLastReserved(i, choice.text)
-      return choices
+    const ips = choices.map((choice) => choice.text)
+    const reservation = book.reserve(ips, owner, step)
+    if (reservation !== undefined) {
+      for (const [i, ip] of ips.entries()) book.setLastReserved(i, ip)
+      return { choices, reservation }
     }
     book.reread()
   }

@@ -1,9 +1,9 @@
 /**
  * The address files of one network, in the reference plugin's format and under its lock, so that both can work on one directory.
  *
- * The lock is held for one synchronous stretch, so calls inside a process never wait for each other, and a crash at any point leaves either no
- * file or a complete one: content is written and synced under a temporary name and then linked to the address (`link` fails where a name
- * exists, like O_EXCL). The index of owners is kept between calls; the directory's modification time tells whether another process changed it.
+ * The lock is held for one synchronous stretch, so calls inside a process never wait for each other, and a process that dies at any point leaves either
+ * no file or a complete one: content is written under a temporary name and then linked to the address (`link` fails where a name exists, like O_EXCL).
+ * An address is answered only when content and name are on disk; one that the machine lost before may be left torn, and has no owner. The index of owners is kept between calls; the directory's modification time tells whether another process changed it.
  */
 
 import { randomInt } from 'node:crypto'

@@ -13,7 +13,7 @@ import { configureInterface, ipOf } from '../link/configure.ts'
 import { enableForwarding, hostNetns } from '../link/host-netns.ts'
 import { openPod, type Pod } from '../link/pod.ts'
 import { all, undoing, type Undo } from '../link/undo.ts'
-import { createVeth, removeLink, removeVeth, staleVeths } from '../link/veth.ts'
+import { createVeth, removeLink, removeVeth, staleVeths, vethName } from '../link/veth.ts'
 import { dropReferenceMasquerade, dropStaleReferenceMasquerade } from '../legacy/masquerade.ts'
 import { masquerade, unmasquerade, unmasqueradeStale } from '../rules/masquerade.ts'
 import { checkSpoofing, dropSpoofCheck, dropStaleSpoofChecks } from '../rules/spoof-check.ts'
@@ -21,7 +21,7 @@ import { ensureBridge, ensureGatewayAddresses, forgetNeighbours } from './bridge
 import { checkBridge } from './check.ts'
 import { bridgeConf, bridgeNameOf, type BridgeConf } from './config.ts'
 import { withGateways } from './gateways.ts'
-import { bringUpPort, forwarding } from './port.ts'
+import { bringUpPort, forwarding, portFlags } from './port.ts'
 import { ensureVlanGateway } from './vlan-gateway.ts'
 
 export const bridge: Plugin = { type: 'bridge', versions: specVersions, add, del, check, status, gc }
@@ -36,38 +36,39 @@ async function connect(input: PluginInput, host: PluginHost, undo: Undo): Promis
   const bridgeLink = ensureBridge(host, conf)
   host.failpoint('bridge.link')
   const { mtu, mac } = conf
-  const name = createVeth(
+  const name = vethName(input, host, pod)
+  // Its address goes to disk while the kernel makes the link.
+  const allocation = input.config.ipam.type === '' ? undefined : startAllocation(input, host, undo)
+  createVeth(
     input,
     host,
     pod,
-    { mtu: mtu === 0 ? bridgeLink.mtu : mtu, mac, master: bridgeLink.index },
+    { name, mtu: mtu === 0 ? bridgeLink.mtu : mtu, mac, master: bridgeLink.index, port: portFlags(conf) },
     undo,
   )
   host.failpoint('bridge.linked')
-  const layer3 = input.config.ipam.type !== ''
-  const ipam = layer3 ? await allocate(input, host, undo) : emptyResult
+  const inside = getLink(pod.netlink, input.ifname)
+  const ipam = (await allocation) ?? emptyResult
   const gatewayed = withGateways(ipam, conf.isGateway, conf.isDefaultGateway)
   const { ips, routes } = gatewayed.result
   // All that the host needs comes before the pod's end is up: its first packet meets every rule.
   const gateway = conf.vlan !== 0 && conf.isGateway ? ensureVlanGateway(host, bridgeLink, conf) : undefined
   ensureGatewayAddresses(host, gateway ?? bridgeLink, gatewayed.addresses, conf, undo)
   if (gatewayed.addresses.length > 0) enableForwarding(hostNetns(host).fd, familiesOf(gatewayed.result))
-  await addRules(input, host, conf, { port: name, mac: getLink(pod.netlink, input.ifname).mac, ips }, undo)
+  await addRules(input, host, conf, { port: name, mac: inside.mac, ips }, undo)
   const addresses = ips.map((ip) => ipOf(ip.address))
   forgetNeighbours(host, (gateway ?? bridgeLink).index, addresses)
-  const { index } = bringUpPort(host, name, conf)
+  bringUpPort(host, name, conf)
   host.failpoint('bridge.up')
-  const options = { enableDad: conf.enableDad, carrier: () => forwarding(host, index) }
-  const container = conf.disableContainerInterface
-    ? getLink(pod.netlink, input.ifname)
-    : await configureInterface(pod, input.ifname, ips, routes, options)
+  const options = { enableDad: conf.enableDad, carrier: () => forwarding(host, name), fresh: inside }
+  if (!conf.disableContainerInterface) await configureInterface(pod, input.ifname, ips, routes, options)
   host.failpoint('bridge.configured')
-  const port = conf.disableContainerInterface ? getLink(host.netlink, index) : await forwarding(host, index)
+  const port = conf.disableContainerInterface ? getLink(host.netlink, name) : await forwarding(host, name)
   return {
     interfaces: [
       describe(bridgeLink),
       describe(port),
-      describe(container, pod),
+      describe(inside, pod),
       ...(gateway === undefined ? [] : [describe(gateway)]),
     ],
     ips: ips.map((ip) => ({ ...ip, interface: 2 })),
@@ -110,10 +111,19 @@ async function addRules(
   }
 }
 
-/** IPAM's ADD; what fails after it gives the addresses back. */
-async function allocate(input: PluginInput, host: PluginHost, undo: Undo): Promise<Result> {
+/** IPAM's ADD; what fails besides it or after it gives the addresses back, as soon as it has ended. */
+function startAllocation(input: PluginInput, host: PluginHost, undo: Undo): Promise<Result> {
   const { type } = input.config.ipam
-  undo.add('addresses', () => host.delegate('DEL', type, input))
+  const allocation = allocate(input, host, type)
+  const ended = Promise.allSettled([allocation])
+  undo.add('addresses', async () => {
+    await ended
+    await host.delegate('DEL', type, input)
+  })
+  return allocation
+}
+
+async function allocate(input: PluginInput, host: PluginHost, type: string): Promise<Result> {
   const result = await host.delegate('ADD', type, input)
   host.failpoint('bridge.allocated')
   if (result.ips.length === 0) throw invalidConfig(`the IPAM plugin ${type} gave no address`)

@@ -4,15 +4,9 @@ import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises'
 
 import { tryAgain } from '#cni/errors.ts'
 import type { PluginHost } from '#cni/plugin.ts'
-import {
-  bridgeVlanMessage,
-  getLink,
-  listBridgeVlans,
-  setBridgePortMessage,
-  setLinkMessage,
-  type BridgeVlan,
-} from '#netlink/link.ts'
+import { bridgeVlanMessage, getLink, listBridgeVlans, setLinkMessage, type BridgeVlan } from '#netlink/link.ts'
 import type { Link } from '#netlink/link-codec.ts'
+import type { BridgePort } from '#netlink/link-kinds.ts'
 import type { Message } from '#netlink/message.ts'
 import { hasCode } from '#sys/errno.ts'
 import { sendAll } from '../link/veth.ts'
@@ -21,17 +15,16 @@ import type { BridgeConf } from './config.ts'
 
 type VlanConf = Pick<BridgeConf, 'vlan' | 'vlanTrunk' | 'preserveDefaultVlan'>
 
-/** The port's flags and VLANs, then up: before that no frame passes. */
-export function bringUpPort(host: PluginHost, name: string, conf: BridgeConf): Link {
-  const { hairpinMode, portIsolation } = conf
-  const flags = {
-    ...(hairpinMode ? { hairpin: true } : {}),
-    ...(portIsolation ? { isolated: true } : {}),
-  }
-  if (Object.keys(flags).length > 0) sendAll(host.netlink, [setBridgePortMessage(name, flags)])
+/** The port's flags; undefined where the kernel's defaults are wanted. */
+export function portFlags({ hairpinMode, portIsolation }: BridgeConf): BridgePort | undefined {
+  if (!hairpinMode && !portIsolation) return undefined
+  return { ...(hairpinMode ? { hairpin: true } : {}), ...(portIsolation ? { isolated: true } : {}) }
+}
+
+/** The port's VLANs, then up: before that no frame passes. */
+export function bringUpPort(host: PluginHost, name: string, conf: BridgeConf): void {
   if (conf.vlan !== 0 || conf.vlanTrunk.length > 0) setVlans(host, getLink(host.netlink, name).index, conf)
   sendAll(host.netlink, [setLinkMessage(name, { up: true })])
-  return getLink(host.netlink, name)
 }
 
 /** Throws CniError 2 on a kernel without VLAN filtering. */
@@ -67,14 +60,14 @@ const DEADLINE_MS = 3000
  * Waits until the bridge forwards for the port, which the kernel decides on in a work item moments after both ends are up. Throws CniError 11 after
  * three seconds.
  */
-export async function forwarding(host: PluginHost, index: number): Promise<Link> {
+export async function forwarding(host: PluginHost, name: string): Promise<Link> {
   const deadline = performance.now() + DEADLINE_MS
   for (let tries = 0; ; tries++) {
-    const link = getLink(host.netlink, index)
+    const link = getLink(host.netlink, name)
     if (link.operState === 'up' && (link.port?.state === undefined || link.port.state === FORWARDING)) return link
     if (performance.now() > deadline) {
       throw tryAgain(
-        `bridge port ${link.name} does not forward after ${DEADLINE_MS} ms: it is ${link.operState}, port state ${link.port?.state}`,
+        `bridge port ${name} does not forward after ${DEADLINE_MS} ms: it is ${link.operState}, port state ${link.port?.state}`,
         'is spanning tree on, or was a link set down by somebody else?',
       )
     }

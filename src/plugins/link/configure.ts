@@ -24,6 +24,8 @@ export interface ConfigureOptions {
   readonly enableDad: boolean
   /** Ends when frames of the interface get through; awaited before addresses are tested for duplicates. */
   readonly carrier?: () => Promise<unknown>
+  /** The interface as it was made a moment ago by this very call, which saves asking for it before and after. */
+  readonly fresh?: Link
   /** Make no routes for the subnets of the addresses: the caller brings its own. */
   readonly noPrefixRoute?: boolean
   /** Routes that come before those of the result. */
@@ -58,7 +60,7 @@ function sysctlsOf(ifname: string, hasIpv6: boolean, enableDad: boolean): readon
   ]
 }
 
-/** Addresses, up, routes: two requests to the kernel. Like `ip address add`, `ip link set up`, `ip route append`. Throws `NetlinkError`. */
+/** Addresses, up, routes, in one request to the kernel where no address has to wait. Like `ip address add`, `ip link set up`, `ip route append`. Throws `NetlinkError`. */
 export async function configureInterface(
   pod: Pod,
   ifname: string,
@@ -67,13 +69,16 @@ export async function configureInterface(
   options: ConfigureOptions,
 ): Promise<Link> {
   const hasIpv6 = ips.some(({ address }) => familyOf(address) === 6)
-  writeSysctls(pod.fd, sysctlsOf(ifname, hasIpv6, options.enableDad))
-  const { index } = getLink(pod.netlink, ifname)
-  if (hasIpv6 && options.enableDad) {
+  const { fresh } = options
+  // `lo` is not as fresh as the interface.
+  writeSysctls(pod.fd, sysctlsOf(ifname, hasIpv6, options.enableDad), fresh !== undefined && !hasIpv6)
+  const { index } = fresh ?? getLink(pod.netlink, ifname)
+  const isAwaited = hasIpv6 && options.enableDad
+  if (isAwaited) {
     send(pod.netlink, [setLinkMessage(index, { up: true })])
     await options.carrier?.()
   }
-  send(pod.netlink, [
+  const addressed = [
     ...ips.map(({ address }) =>
       addrMessage('add', {
         index,
@@ -83,15 +88,18 @@ export async function configureInterface(
       }),
     ),
     setLinkMessage(index, { up: true }),
-  ])
-  if (hasIpv6 && options.enableDad) await dadSettled(pod.netlink, index)
+  ]
   const gateways = defaultGateways(ips)
-  const all = [
+  const routed = [
     ...(options.firstRoutes ?? []).map((route) => routeFor(route, index, undefined)),
     ...routes.map((route) => routeFor(route, index, gateways.get(familyOf(route.dst)))),
   ]
-  send(pod.netlink, all)
-  return getLink(pod.netlink, index)
+  if (isAwaited) {
+    send(pod.netlink, addressed)
+    await dadSettled(pod.netlink, index)
+    send(pod.netlink, routed)
+  } else send(pod.netlink, [...addressed, ...routed])
+  return fresh ?? getLink(pod.netlink, index)
 }
 
 /** A route that exists already is as good. */

@@ -37,13 +37,16 @@ export interface Sysctl {
 
 const keyOf = (path: readonly string[]): string => `net/${path.join('/')}`
 
-/** Like `sysctl -w`, all in one excursion. Writes only what differs: some writes make the kernel walk all interfaces. Throws `SysctlError`. */
-export function writeSysctls(netns: number, sysctls: readonly Sysctl[]): void {
+/**
+ * Like `sysctl -w`, all in one excursion. Writes only what differs: some writes make the kernel walk all interfaces. `isFresh`: of an interface made a moment
+ * ago, which has the defaults, so that looking first is not worth it. Throws `SysctlError`.
+ */
+export function writeSysctls(netns: number, sysctls: readonly Sysctl[], isFresh = false): void {
   inNetns(netns, () => {
     for (const { path, value, optional } of sysctls) {
       const key = keyOf(path)
       try {
-        if (sysctl.readSysctl(key) !== value) sysctl.writeSysctl(key, value)
+        if (isFresh || sysctl.readSysctl(key) !== value) sysctl.writeSysctl(key, value)
       } catch (error) {
         if (optional !== true) throw error
       }

@@ -4,8 +4,17 @@ import { invalidEnvironment, tryAgain } from '#cni/errors.ts'
 import type { Attachment, PluginHost, PluginInput } from '#cni/plugin.ts'
 import type { Result } from '#cni/result.ts'
 import type { MacText } from '#ip/text.ts'
-import { createLinkMessage, deleteLink, findLink, kindOf, listLinks, setLinkMessage } from '#netlink/link.ts'
+import {
+  createLinkMessage,
+  deleteLink,
+  findLink,
+  kindOf,
+  listLinks,
+  setBridgePortMessage,
+  setLinkMessage,
+} from '#netlink/link.ts'
 import type { Link } from '#netlink/link-codec.ts'
+import type { BridgePort } from '#netlink/link-kinds.ts'
 import type { Message } from '#netlink/message.ts'
 import type { NetlinkSocket } from '#netlink/socket.ts'
 import { hasCode } from '#sys/errno.ts'
@@ -15,38 +24,46 @@ import { openPodIfThere, type Pod } from './pod.ts'
 import type { Undo } from './undo.ts'
 
 export interface VethOptions {
+  /** Of `vethName`. */
+  readonly name: string
   /** 0 for the kernel's default. */
   readonly mtu: number
   readonly mac?: MacText | undefined
   /** Index of the bridge. */
   readonly master?: number | undefined
+  /** Settings of the host's end as a port of its bridge. */
+  readonly port?: BridgePort | undefined
 }
 
-/**
- * Makes the pair, the pod's end in the pod and under its final name, both down. One request to the kernel, marks included, so that there never is
- * a link that DEL and GC would not know. Throws CniError 4 when the pod has an interface of that name, 11 when the attachment exists.
- */
-export function createVeth(input: PluginInput, host: PluginHost, pod: Pod, options: VethOptions, undo: Undo): string {
-  const network = input.config.name
+/** The name of the host's end of a pair to be made. Throws CniError 4 when the pod has an interface of that name, 11 when the attachment exists. */
+export function vethName(input: PluginInput, host: PluginHost, pod: Pod): string {
   if (findLink(pod.netlink, input.ifname) !== undefined) {
     throw invalidEnvironment(
       `the container already has an interface ${input.ifname}`,
       `give this attachment another CNI_IFNAME, or run DEL for the one that made it (${pod.path})`,
     )
   }
-  const name = freeName(host.netlink, network, input)
+  return freeName(host.netlink, input.config.name, input)
+}
+
+/**
+ * Makes the pair, the pod's end in the pod and under its final name, both down. One request to the kernel, marks included, so that there never is
+ * a link that DEL and GC would not know.
+ */
+export function createVeth(input: PluginInput, host: PluginHost, pod: Pod, options: VethOptions, undo: Undo): void {
+  const { name, port } = options
   const mtu = options.mtu === 0 ? undefined : options.mtu
   const peer = { name: input.ifname, netnsFd: pod.fd, mtu, mac: options.mac }
   const messages = [
     createLinkMessage({ name, mtu, master: options.master, info: { kind: 'veth', data: { peer } } }),
-    setLinkMessage(name, { alias: aliasOf(network, input) }),
+    setLinkMessage(name, { alias: aliasOf(input.config.name, input) }),
+    ...(port === undefined ? [] : [setBridgePortMessage(name, port)]),
   ]
   host.failpoint('veth.create')
   sendAll(host.netlink, messages, () => undo.add(`link ${name}`, () => removeLink(host.netlink, name)))
   host.failpoint('veth.created')
   const sysctls = [...distrustful(name), ...(options.master === undefined ? [] : withoutLinkLocal(name))]
-  writeSysctls(hostNetns(host).fd, sysctls)
-  return name
+  writeSysctls(hostNetns(host).fd, sysctls, true)
 }
 
 /** Sends in one system call, which a kill cannot cut in two; throws the first error, after `begun` if the first message took effect. */

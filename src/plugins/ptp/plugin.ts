@@ -21,7 +21,7 @@ import { checkInterface, configureInterface, ipOf } from '../link/configure.ts'
 import { enableForwarding, hostNetns, withoutDad, writeSysctls } from '../link/host-netns.ts'
 import { openPod } from '../link/pod.ts'
 import { all, undoing, type Undo } from '../link/undo.ts'
-import { createVeth, findVeth, removeLink, removeVeth, sendAll, staleVeths } from '../link/veth.ts'
+import { createVeth, findVeth, removeLink, removeVeth, sendAll, staleVeths, vethName } from '../link/veth.ts'
 import { masquerade, notMasqueraded, unmasquerade, unmasqueradeStale } from '../rules/masquerade.ts'
 
 export const ptp: Plugin = { type: 'ptp', versions: specVersions, add, del, check, status, gc }
@@ -47,7 +47,8 @@ function add(input: PluginInput, host: PluginHost): Promise<Result> {
 async function connect(input: PluginInput, host: PluginHost, undo: Undo): Promise<Result> {
   const conf = ptpConf(input)
   using pod = openPod(input.netns)
-  const name = createVeth(input, host, pod, { mtu: conf.mtu }, undo)
+  const name = vethName(input, host, pod)
+  createVeth(input, host, pod, { name, mtu: conf.mtu }, undo)
   host.failpoint('ptp.linked')
   const ipam = await allocate(input, host, undo)
   enableForwarding(hostNetns(host).fd, new Set(ipam.ips.map(({ address }) => familyOf(address))))
