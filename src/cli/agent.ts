@@ -48,7 +48,11 @@ export function agentCommand(): Command {
 async function run(flags: AgentFlags & { readonly untilStdinCloses?: boolean }): Promise<void> {
   const stop = new AbortController()
   // For tests: whoever started us may be killed, and must leave nobody behind.
-  if (flags.untilStdinCloses === true) process.stdin.once('close', () => stop.abort()).resume().unref()
+  if (flags.untilStdinCloses === true)
+    process.stdin
+      .once('close', () => stop.abort())
+      .resume()
+      .unref()
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => stop.abort())
   await runAgent(optionsOf(flags), version, stop.signal)
 }

@@ -21,6 +21,7 @@ export async function build(part) {
       'the message above names what it stopped at; the C parts need the Debian packages gcc, libc6-dev and musl-tools',
   })
   const took = Date.now() - started
-  if (took > 500 && output.includes('built')) console.log(`setup: ${part === 'addon' ? 'native addon' : 'dist/'} built: ${seconds(took)}`)
+  if (took > 500 && output.includes('built'))
+    console.log(`setup: ${part === 'addon' ? 'native addon' : 'dist/'} built: ${seconds(took)}`)
   if (output.includes('warning:')) console.log(output.trimEnd())
 }
