@@ -186,6 +186,8 @@ export class NetlinkKernel implements Kernel {
     if (entry.kind === 'sysctl') {
       if (verb === 'remove') this.#sysctls.delete(key)
       else this.#sysctls.set(key, entry.key)
+      // A reading that was due while others of these operations took their time may be of before this one.
+      if (this.#changes !== 'overrun') this.#changes = this.#changes.filter((c) => c.what !== 'value' || c.key !== key)
     }
   }
 

@@ -55,8 +55,8 @@ export async function runInMachine({ kernel, argv, timeoutMs }) {
     const server = FILE_SERVERS.find((path) => existsSync(path))
     const share =
       server === FILE_SERVERS[0]
-        ? ['-o', 'source=/', '-o', 'sandbox=chroot', '-o', 'cache=always']
-        : ['--shared-dir=/', '--sandbox=chroot', '--cache=always']
+        ? ['-o', 'source=/', '-o', 'sandbox=chroot', '-o', 'cache=auto']
+        : ['--shared-dir=/', '--sandbox=chroot', '--cache=auto']
     const files = start(server, [`--socket-path=${file('files.sock')}`, ...share], 'ignore')
     await Promise.race([
       socketAt(file('files.sock')),

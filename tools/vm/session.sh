@@ -12,6 +12,8 @@ for port in /sys/class/virtio-ports/*; do
 done
 $b hostname vm
 $b ip link set lo up
+# Loading these takes longer, where all is emulated, than a test's first nft may; tests load every other module by using it.
+modprobe -a nf_tables nft_chain_nat nft_ct nft_masq vxlan bridge veth
 # One argument a line.
 IFS='
 '
