@@ -28,8 +28,6 @@ export type Decode<T> = (payload: Reader, header: Header) => T | undefined
 export type BatchResult = readonly (NetlinkError | undefined)[]
 
 const RECEIVE_SIZE = 64 * 1024
-/** No errno. */
-const NOTHING_IS_MISSING = -1
 /**
  * A batch goes out in pieces of at most so many messages and bytes. In the worst case the kernel answers every message
  * of a piece with an error of about 1.3 kB (truesize), and all of them must fit the receive buffer of 2 MB.
@@ -41,11 +39,13 @@ const PIECE_BYTES = 256 * 1024
 const BUFFER_SIZE = 1024 * 1024
 const MAX_DUMP_ATTEMPTS = 16
 
+/** The buffer that nobody receives into now. */
+let spare: Uint8Array<ArrayBuffer> | undefined
+
 export class NetlinkSocket implements Disposable {
   readonly #sys: Sys
   readonly #options: SocketOptions
   readonly #writer = new Writer(1024)
-  #buffer: Uint8Array<ArrayBuffer> | undefined
   #fd: number
   #seq = 1
 
@@ -86,13 +86,13 @@ export class NetlinkSocket implements Disposable {
 
   /** Sends a request whose answer is one message, as RTM_GET* without a dump. Throws `NetlinkError`. */
   get<T>(message: Message, decode: Decode<T>): T {
-    const found = this.find(message, decode, NOTHING_IS_MISSING)
+    const found = this.find(message, decode)
     if (found === undefined) throw new NetlinkError(message.op(), ERRNO.ENODATA, 'the kernel sent an empty answer')
     return found
   }
 
   /** Like `get`, but undefined where the kernel answers with this errno. An error that everybody expects would cost more than the request. */
-  find<T>(message: Message, decode: Decode<T>, missing: number): T | undefined {
+  find<T>(message: Message, decode: Decode<T>, missing?: number): T | undefined {
     for (let attempt = 0; attempt < 2; attempt++) {
       let isMissing = false
       const [found] = this.#converse(message, 0, decode, true, (errno) => (isMissing = errno === missing))
@@ -321,20 +321,26 @@ export class NetlinkSocket implements Disposable {
    */
   #receiveUntil(op: () => string, visit: (header: Header, payload: Reader) => boolean, stopWhenCut = false): boolean {
     let cut = false
-    for (;;) {
-      const buffer = (this.#buffer ??= bufferOf(RECEIVE_SIZE))
-      const length = this.#sys.recv(this.#fd, buffer, MSG.TRUNC)
-      if (length === -ERRNO.EINTR) continue
-      if (length === -ERRNO.EAGAIN) throw new NetlinkError(op(), ERRNO.ETIMEDOUT, 'the kernel did not answer in time')
-      if (length < 0) throw new NetlinkError(op(), -length, 'no answer could be received')
-      if (length > buffer.length) {
-        // A dump goes on to its end and is read again.
-        cut = true
-        this.#buffer = bufferOf(length * 2)
-        if (stopWhenCut) return true
-        continue
+    // One for all sockets: it is filled and read within this call. Who converses while reading an answer gets another.
+    let buffer = spare ?? bufferOf(RECEIVE_SIZE)
+    spare = undefined
+    try {
+      for (;;) {
+        const length = this.#sys.recv(this.#fd, buffer, MSG.TRUNC)
+        if (length === -ERRNO.EINTR) continue
+        if (length === -ERRNO.EAGAIN) throw new NetlinkError(op(), ERRNO.ETIMEDOUT, 'the kernel did not answer in time')
+        if (length < 0) throw new NetlinkError(op(), -length, 'no answer could be received')
+        if (length > buffer.length) {
+          // A dump goes on to its end and is read again.
+          cut = true
+          buffer = bufferOf(length * 2)
+          if (stopWhenCut) return true
+          continue
+        }
+        if (forEachMessage(buffer, length, visit)) return cut
       }
-      if (forEachMessage(buffer, length, visit)) return cut
+    } finally {
+      spare = buffer
     }
   }
 }
@@ -347,7 +353,7 @@ const refused = (
   answer: { errno: number; reason?: string | undefined; offset?: number | undefined },
 ): NetlinkError => new NetlinkError(message.op(), answer.errno, answer.reason, answer.offset)
 
-/** Without a stack, which costs more than the request did: in a batch some refusals are usually expected, and looked at by their code alone. */
+/** Without a stack, which costs more than the request did: in a batch some refusals are usually expected. */
 function refusedOfMany(...args: Parameters<typeof refused>): NetlinkError {
   const limit = Error.stackTraceLimit
   Error.stackTraceLimit = 0

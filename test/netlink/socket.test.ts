@@ -191,7 +191,7 @@ test('answers longer than the buffer are asked for again with a larger one', opt
     recv(fd, buffer, flags) {
       // As if the buffer were 256 bytes the first time.
       asked++
-      return asked === 1 ? real.recv(fd, buffer.subarray(0, 256), flags) + 64 * 1024 : real.recv(fd, buffer, flags)
+      return asked === 1 ? real.recv(fd, buffer.subarray(0, 256), flags) + buffer.length : real.recv(fd, buffer, flags)
     },
   }
   using socket = NetlinkSocket.open({ netns: at.netns.path, sys })

@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { CniError, ioFailure, messageOf } from '#cni/errors.ts'
 import type { Attachment } from '#cni/plugin.ts'
 import { tryParseIp, type Ip, type IpText } from '#ip/address.ts'
+import { hasCode } from '#sys/errno.ts'
 import { contentOf, type AddressIndex } from './index.ts'
 import { Reservation } from './reservation.ts'
 
@@ -57,7 +58,7 @@ export class AddressBook {
       if (error instanceof CniError) throw error
       throw ioFailure(`addresses cannot be written to ${this.directory}`, messageOf(error), { cause: error })
     } finally {
-      fs.rmSync(temporary, { force: true })
+      remove(temporary)
     }
   }
 
@@ -65,7 +66,7 @@ export class AddressBook {
   release(ips: readonly IpText[]): void {
     for (const ip of ips) {
       const file = this.index.get(ip)?.file ?? ip
-      fs.rmSync(join(this.directory, file), { force: true })
+      remove(join(this.directory, file))
       this.index.delete(ip)
     }
   }
@@ -89,5 +90,14 @@ export class AddressBook {
     } finally {
       fs.closeSync(fd)
     }
+  }
+}
+
+/** Like `rm -f`, in one system call. */
+function remove(path: string): void {
+  try {
+    fs.unlinkSync(path)
+  } catch (error) {
+    if (!hasCode(error, 'ENOENT')) throw error
   }
 }

@@ -38,11 +38,14 @@ async function add(input: PluginInput, host: PluginHost): Promise<Result> {
   const requests = assignRequests(conf)
   const step = (name: string): void => host.failpoint(`host-local.${name}`)
   const store = storeOf(conf.directory)
-  const { choices, reservation } = await store.locked((book) => allocate(book, conf, requests, input, step))
+  const { choices, reservation } = await store.locked(
+    (book) => allocate(book, conf, requests, input, step),
+    (allocation) => allocation.reservation.begin(),
+  )
   try {
-    using synced = reservation
+    using made = reservation
     step('sync')
-    await synced.sync()
+    await made.synced
   } catch (error) {
     await store.locked((book) => book.release(book.index.heldBy(input)))
     if (error instanceof CniError) throw error

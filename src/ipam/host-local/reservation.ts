@@ -18,6 +18,7 @@ const { O_WRONLY, O_CREAT, O_TRUNC, O_NOFOLLOW, COPYFILE_EXCL } = fs.constants
 export class Reservation implements Disposable {
   readonly #directory: string
   readonly #open: number[] = []
+  #synced: Promise<void> | undefined
 
   constructor(directory: string) {
     this.#directory = directory
@@ -50,8 +51,20 @@ export class Reservation implements Disposable {
     return true
   }
 
-  /** Content and names are on disk when it returns. On the thread pool: a sync takes milliseconds, and the kernel merges those that run at once. */
-  async sync(): Promise<void> {
+  /** Starts to bring content and names to disk, on the thread pool: a sync takes milliseconds, and the kernel merges those that run at once. */
+  begin(): void {
+    const synced = this.#sync()
+    // Whoever awaits it hears of the error, also when that is later.
+    synced.catch(() => undefined)
+    this.#synced = synced
+  }
+
+  /** Content and names are on disk. Await it before disposing. */
+  get synced(): Promise<void> {
+    return (this.#synced ??= this.#sync())
+  }
+
+  async #sync(): Promise<void> {
     const directory = fs.openSync(this.#directory, 'r')
     try {
       const outcomes = await Promise.allSettled([...this.#open.map((fd) => fdatasync(fd)), fsync(directory)])

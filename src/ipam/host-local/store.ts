@@ -37,9 +37,12 @@ export class AddressStore {
     this.directory = directory
   }
 
-  /** Runs `work` under the lock; creates the directory. Throws CniError 11 when another process holds the lock too long. */
-  async locked<T>(work: (book: AddressBook) => T): Promise<T> {
-    const run = await this.#attempt(work, true)
+  /**
+   * Runs `work` under the lock; creates the directory. `unlocked` gets the result as soon as the lock is free again, before anything else of this process runs.
+   * Throws CniError 11 when another process holds the lock too long.
+   */
+  async locked<T>(work: (book: AddressBook) => T, unlocked?: (value: T) => void): Promise<T> {
+    const run = await this.#attempt(work, true, unlocked)
     if (run === undefined) throw ioFailure(`${this.directory} vanished while it was being locked`)
     return run.value
   }
@@ -49,31 +52,37 @@ export class AddressStore {
     return (await this.#attempt(work, false))?.value
   }
 
-  async #attempt<T>(work: (book: AddressBook) => T, create: boolean): Promise<{ value: T } | undefined> {
+  async #attempt<T>(
+    work: (book: AddressBook) => T,
+    create: boolean,
+    unlocked?: (value: T) => void,
+  ): Promise<{ value: T } | undefined> {
     const deadline = performance.now() + LOCK_DEADLINE_MS
     for (let wait = 1; ; wait = Math.min(wait * 2, 20)) {
       if (!this.#prepare(create)) return undefined
-      using lock = tryLockFile(join(this.directory, 'lock'))
-      if (lock !== undefined) {
-        this.#refresh()
-        try {
-          return {
-            value: work(
-              new AddressBook(
-                this.directory,
-                () => this.#index,
-                () => this.#refresh(true),
-              ),
-            ),
-          }
-        } finally {
-          this.#stamp()
-        }
+      const run = this.#tryLocked(work)
+      if (run !== undefined) {
+        unlocked?.(run.value)
+        return run
       }
       if (performance.now() > deadline) {
         throw tryAgain(`${this.directory}/lock has been held by another process for ${LOCK_DEADLINE_MS} ms`)
       }
       await sleep(wait + randomInt(3))
+    }
+  }
+
+  /** Undefined while another process holds the lock. */
+  #tryLocked<T>(work: (book: AddressBook) => T): { value: T } | undefined {
+    using lock = tryLockFile(join(this.directory, 'lock'))
+    if (lock === undefined) return undefined
+    this.#refresh()
+    const index = (): AddressIndex => this.#index
+    const reread = (): void => this.#refresh(true)
+    try {
+      return { value: work(new AddressBook(this.directory, index, reread)) }
+    } finally {
+      this.#stamp()
     }
   }
 

@@ -11,10 +11,10 @@ import { readFileSync } from 'node:fs'
 
 import { ioFailure } from '#cni/errors.ts'
 import type { Attachment, PluginHost } from '#cni/plugin.ts'
-import { NetlinkError } from '#netlink/error.ts'
 import type { NetlinkSocket } from '#netlink/socket.ts'
 import { listChains } from '#nft/list.ts'
 import { familyNumber, NFT_MSG, nftMessage, writeText } from '#nft/wire.ts'
+import { ERRNO } from '#sys/errno.ts'
 import { inNetns } from '#sys/netns.ts'
 import { hostNetns } from '../link/host-netns.ts'
 
@@ -49,12 +49,7 @@ function hasNatChain(nft: NetlinkSocket, family: NatFamily, name: string): boole
       writeText(writer, CHAIN.name, name)
     },
   )
-  try {
-    return nft.get(message, () => true)
-  } catch (error) {
-    if (error instanceof NetlinkError && error.code === 'ENOENT') return false
-    throw error
-  }
+  return nft.find(message, () => true, ERRNO.ENOENT) === true
 }
 
 /** Removes a chain and the rules that jump to it, in both families; nothing there is fine. Throws CniError 5. */

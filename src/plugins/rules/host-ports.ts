@@ -76,8 +76,21 @@ const base = (hook: 'prerouting' | 'output' | 'postrouting', priority: number): 
 /** One later than kube-proxy's. */
 const DNAT_PRIORITY = hookPriority.dstnat + 1
 
-/** The table of networks with these conditions. */
+const made = new Map<string, Table>()
+const MAX_MADE = 64
+
+/** The table of networks with these conditions; the same object each time, by which its text is known again without being made again. */
 export function hostPortTable(conditions: Conditions): Table {
+  const key = conditions.v4 === '' && conditions.v6 === '' ? '' : JSON.stringify([conditions.v4, conditions.v6])
+  const known = made.get(key)
+  if (known !== undefined) return known
+  if (made.size >= MAX_MADE) made.clear()
+  const table = makeTable(conditions)
+  made.set(key, table)
+  return table
+}
+
+function makeTable(conditions: Conditions): Table {
   const plain = conditions.v4 === '' && conditions.v6 === ''
   const suffix = plain ? '' : `_${createHash('sha256').update(JSON.stringify(conditions)).digest('hex').slice(0, 12)}`
   return {
