@@ -47,18 +47,28 @@ export interface ElementChange {
   readonly elements: readonly Element[]
 }
 
-/** Applies all changes in their order, in one step or not at all. Throws `kernel` with `element`, counted within the failing change. */
-export function changeElements(socket: NetlinkSocket, changes: readonly ElementChange[]): void {
+/**
+ * Applies all changes in their order, in one step or not at all. `seen`: the ruleset's generation, where the caller has just learned it; an old one costs a
+ * request more. Throws `kernel` with `element`, counted within the failing change.
+ */
+export function changeElements(socket: NetlinkSocket, changes: readonly ElementChange[], seen?: number): void {
   const messages = changes.flatMap(changeMessages)
   // What is added may be there already.
   const isCertain = changes.some(({ op, elements }) => op !== 'add' && elements.length > 0)
   if (!isCertain) return commit(socket, messages)
+  // To name the generation costs one request at most, and saves `ensureTable` from reading its table again.
+  if (seen !== undefined && isCommitted(socket, messages, seen)) return
+  if (!isCommitted(socket, messages, generation(socket))) commit(socket, messages)
+}
+
+/** False when the ruleset is of another generation by now; nothing is changed then. */
+function isCommitted(socket: NetlinkSocket, messages: readonly NftMessage[], seen: number): boolean {
   try {
-    // To name the generation costs one request, and saves `ensureTable` from reading its table again.
-    commitElements(socket, messages, generation(socket))
+    commitElements(socket, messages, seen)
+    return true
   } catch (error) {
-    if (!(error instanceof NftError && error.code === 'contended')) throw error
-    commit(socket, messages)
+    if (error instanceof NftError && error.code === 'contended') return false
+    throw error
   }
 }
 

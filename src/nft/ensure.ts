@@ -70,6 +70,10 @@ export function ensureTable(socket: NetlinkSocket, table: Table, options: Ensure
 
 const ignore = (): void => undefined
 
+/** The generation at which `ensureTable` last saw the table as wanted on this socket: what `changeElements` would ask the kernel for otherwise. */
+export const seenGeneration = (socket: NetlinkSocket, table: TableRef): number | undefined =>
+  mapOf(verified, socket).get(keyOfTable(table))?.generation
+
 /** Whether the kernel's table is what `ensureTable` wrote for this model, untouched since. Reads, never writes. */
 export function isAsWanted(socket: NetlinkSocket, table: Table): boolean {
   const structure = readStructure(socket, table)

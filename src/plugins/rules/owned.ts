@@ -13,6 +13,7 @@ import {
   type ElementChange,
   type ElementSet,
 } from '#nft/elements.ts'
+import { seenGeneration } from '#nft/ensure.ts'
 import { NftError } from '#nft/error.ts'
 import { getTable } from '#nft/list.ts'
 import type { Table } from '#nft/table.ts'
@@ -45,7 +46,7 @@ export function putOwned(
     return { op: 'create', set: setOf(table, name), elements: owned }
   })
   try {
-    changeElements(socket, changes)
+    changeElements(socket, changes, seenGeneration(socket, table))
   } catch (error) {
     if (!(error instanceof NftError && (error.errno === ERRNO.EEXIST || error.errno === ERRNO.ENOTEMPTY))) throw error
     optimistic(socket, () => {
