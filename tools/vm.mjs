@@ -23,7 +23,7 @@ import { filesForMachine } from './vm/files.mjs'
 import { debianKernel } from './vm/kernel.mjs'
 import { accelerator, CORES, FILE_SERVERS, runInMachine } from './vm/machine.mjs'
 
-const RUN_LIMIT_MS = 20 * 60_000
+const RUN_LIMIT_MS = 25 * 60_000
 const HEARTBEAT_MS = 30_000
 const TEST_LIMIT_MS = 5 * 60_000
 /** By what the waits of tests are multiplied (HEDDLE_TEST_SLOW). */
