@@ -20,9 +20,9 @@ export const burst: Benchmark = {
     await using bed = new Bed(signal)
     progress(`a node with ${PODS} pods, and its agent`)
     const ours = await CniNode.make(bed, 'ours', PODS, own(bed))
-    const addAll = async (node: CniNode): Promise<number> => {
-      const { all } = await node.add(node.pods, AT_ONCE)
-      for (const pod of node.pods) requireAddress(node, pod)
+    const addAll = async (node: CniNode, pods = node.pods): Promise<number> => {
+      const { all } = await node.add(pods, AT_ONCE)
+      for (const pod of pods) requireAddress(node, pod)
       return all
     }
     const ownRound = async (round: number): Promise<number> => {
@@ -34,7 +34,11 @@ export const burst: Benchmark = {
     // The reference takes half a minute to delete them all: each round has a fresh node, and the warm-up a small one.
     const peerRound = async (round: number): Promise<number> => {
       await using fresh = new Bed(signal)
-      return await addAll(await CniNode.make(fresh, 'peer', round === 0 ? AT_ONCE : PODS, reference))
+      const node = await CniNode.make(fresh, 'peer', (round === 0 ? AT_ONCE : PODS) + 1, reference)
+      // One that does not count goes first: where many find no chain of portmap's, all make it, and all but one fail.
+      const [first, ...others] = node.pods
+      if (first !== undefined) await node.add([first])
+      return await addAll(node, others)
     }
     const times = await interleave({ pairs: runs, signal }, ownRound, peerRound)
     const about = { what: `${PODS} ADD, ${AT_ONCE} at once`, against: 'reference plugins', unit: 'ms' } as const
