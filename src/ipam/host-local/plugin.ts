@@ -44,8 +44,11 @@ async function add(input: PluginInput, host: PluginHost): Promise<Result> {
   )
   try {
     using made = reservation
-    step('sync')
-    await made.synced
+    try {
+      step('sync')
+    } finally {
+      await made.synced
+    }
   } catch (error) {
     await store.locked((book) => book.release(book.index.heldBy(input)))
     if (error instanceof CniError) throw error
