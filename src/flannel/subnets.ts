@@ -1,46 +1,52 @@
-/** Subnets that do not overlap, with their holders: ordered, so that a question costs log n. */
+/** Subnets of one family that do not overlap, with their holders: ordered, so that a question costs log n. */
 
-import { compareIp, type Ip } from '#ip/address.ts'
+import type { Ip } from '#ip/address.ts'
 import { lastOf, type Cidr } from '#ip/prefix.ts'
 
-interface Held {
-  readonly first: Ip
-  readonly last: Ip
-  readonly holder: string
-}
-
 export class DisjointSubnets {
-  readonly #held: Held[] = []
+  /**
+   * First and last address and holder of each, in order. Numbers lie side by side in such an array, where a list of objects
+   * would send every step of a search to another corner of memory.
+   */
+  readonly #firsts: Ip['value'][] = []
+  readonly #lasts: Ip['value'][] = []
+  readonly #holders: string[] = []
 
   get size(): number {
-    return this.#held.length
+    return this.#holders.length
   }
 
   /** Who holds a subnet that overlaps `cidr`; undefined when nobody does. */
   holderOf(cidr: Cidr): string | undefined {
-    const next = this.#held[this.#at(cidr.ip)]
-    return next !== undefined && compareIp(next.first, lastOf(cidr)) <= 0 ? next.holder : undefined
+    const at = this.#at(cidr.ip)
+    const first = this.#firsts[at]
+    return first !== undefined && first <= lastOf(cidr).value ? this.#holders[at] : undefined
   }
 
-  /** `cidr` must overlap nothing that is held. */
+  /** `cidr` must overlap nothing that is held, and be of the same family. */
   add(cidr: Cidr, holder: string): void {
-    this.#held.splice(this.#at(cidr.ip), 0, { first: cidr.ip, last: lastOf(cidr), holder })
+    const at = this.#at(cidr.ip)
+    this.#firsts.splice(at, 0, cidr.ip.value)
+    this.#lasts.splice(at, 0, lastOf(cidr).value)
+    this.#holders.splice(at, 0, holder)
   }
 
   delete(cidr: Cidr): void {
     const at = this.#at(cidr.ip)
-    const held = this.#held[at]
-    if (held !== undefined && compareIp(held.first, cidr.ip) === 0) this.#held.splice(at, 1)
+    if (this.#firsts[at] !== cidr.ip.value) return
+    this.#firsts.splice(at, 1)
+    this.#lasts.splice(at, 1)
+    this.#holders.splice(at, 1)
   }
 
   /** Index of the first subnet that ends at or after `ip`. */
   #at(ip: Ip): number {
     let low = 0
-    let high = this.#held.length
+    let high = this.#lasts.length
     while (low < high) {
       const middle = (low + high) >>> 1
-      const held = this.#held[middle]
-      if (held !== undefined && compareIp(held.last, ip) < 0) low = middle + 1
+      const last = this.#lasts[middle]
+      if (last !== undefined && last < ip.value) low = middle + 1
       else high = middle
     }
     return low
