@@ -16,7 +16,8 @@ import { readNeigh, type SeenNeigh } from './neigh.ts'
 import { portOf } from './port.ts'
 import { readRoute, type SeenRoute } from './route-codec.ts'
 import { readRule, type SeenRule } from './rule.ts'
-import { int32, setBuffers, type NetlinkSocket } from './socket.ts'
+import type { NetlinkSocket } from './socket.ts'
+import { int32, setBuffers } from './options.ts'
 
 export type Change = 'new' | 'delete'
 

@@ -3,13 +3,14 @@
 import { setImmediate } from 'node:timers/promises'
 import { Writer, type Reader } from '#codec/buffer.ts'
 import { nativeSys } from '#sys/addon.ts'
-import { AF, MSG, SIOCGSKNS, SO, SOCK, SOL } from '#sys/constants.ts'
+import { AF, MSG, SIOCGSKNS, SOCK } from '#sys/constants.ts'
 import { check, ERRNO } from '#sys/errno.ts'
 import { inNetns, type Netns } from '#sys/netns.ts'
 import type { Sys } from '#sys/sys.ts'
-import { NETLINK, NETLINK_OPTION, NLM_F, NLMSG } from './constants.ts'
+import { NETLINK, NLM_F, NLMSG } from './constants.ts'
 import { NetlinkError } from './error.ts'
 import { forEachMessage, readAnswer, writeMessage, type Header, type Message } from './message.ts'
+import { configure } from './options.ts'
 
 export interface SocketOptions {
   /** Where the socket lives; absent: the namespace of this process. */
@@ -36,7 +37,6 @@ const PIECE_MESSAGES = 1024
 /** A piece of `batchInTurns`: a few milliseconds where one route costs 40 µs. */
 const TURN_MESSAGES = 128
 const PIECE_BYTES = 256 * 1024
-const BUFFER_SIZE = 1024 * 1024
 const MAX_DUMP_ATTEMPTS = 16
 
 /** The buffer that nobody receives into now. */
@@ -363,38 +363,3 @@ function refusedOfMany(...args: Parameters<typeof refused>): NetlinkError {
     Error.stackTraceLimit = limit
   }
 }
-
-function configure(fd: number, timeoutMs: number, sys: Sys): void {
-  setTimeouts(fd, timeoutMs, sys)
-  for (const option of [NETLINK_OPTION.EXT_ACK, NETLINK_OPTION.CAP_ACK]) {
-    check(sys.setsockopt(fd, SOL.NETLINK, option, int32(1)), 'setsockopt', `netlink ${option}`)
-  }
-  // Only rtnetlink has strict checking of dump requests; it makes the kernel filter.
-  sys.setsockopt(fd, SOL.NETLINK, NETLINK_OPTION.GET_STRICT_CHK, int32(1))
-  setBuffers(fd, BUFFER_SIZE, sys)
-}
-
-/**
- * SO_SNDBUFFORCE and SO_RCVBUFFORCE; the kernel doubles the value for its own bookkeeping. They need CAP_NET_ADMIN in the
- * first user namespace: inside another one the buffers grow as far as net.core.wmem_max and rmem_max allow.
- */
-export function setBuffers(fd: number, size: number, sys: Sys): void {
-  for (const [forced, ordinary] of [
-    [SO.SNDBUFFORCE, SO.SNDBUF],
-    [SO.RCVBUFFORCE, SO.RCVBUF],
-  ] as const) {
-    if (sys.setsockopt(fd, SOL.SOCKET, forced, int32(size)) === -ERRNO.EPERM)
-      check(sys.setsockopt(fd, SOL.SOCKET, ordinary, int32(size)), 'setsockopt', `buffer size ${size}`)
-  }
-}
-
-function setTimeouts(fd: number, timeoutMs: number, sys: Sys): void {
-  const timeval = new BigInt64Array([BigInt(Math.trunc(timeoutMs / 1000)), BigInt((timeoutMs % 1000) * 1000)])
-  const bytes = new Uint8Array(timeval.buffer)
-  for (const option of [SO.RCVTIMEO, SO.SNDTIMEO]) {
-    check(sys.setsockopt(fd, SOL.SOCKET, option, bytes), 'setsockopt', 'SO_RCVTIMEO')
-  }
-}
-
-/** A native int as an option's value. */
-export const int32 = (value: number): Uint8Array => new Uint8Array(new Int32Array([value]).buffer)

@@ -1,0 +1,46 @@
+/** Options of netlink sockets: deadlines, buffers, and how much the kernel says in its answers. */
+
+import { SO, SOL } from '#sys/constants.ts'
+import { check, ERRNO } from '#sys/errno.ts'
+import type { Sys } from '#sys/sys.ts'
+import { NETLINK_OPTION } from './constants.ts'
+
+/** Bytes; the kernel doubles it. The worst answer to a piece of a batch must fit (socket.ts). */
+const BUFFER_SIZE = 1024 * 1024
+
+/** What every socket for requests has. */
+export function configure(fd: number, timeoutMs: number, sys: Sys): void {
+  setTimeouts(fd, timeoutMs, sys)
+  for (const option of [NETLINK_OPTION.EXT_ACK, NETLINK_OPTION.CAP_ACK]) {
+    check(sys.setsockopt(fd, SOL.NETLINK, option, int32(1)), 'setsockopt', `netlink ${option}`)
+  }
+  // Only rtnetlink has strict checking of dump requests; it makes the kernel filter.
+  sys.setsockopt(fd, SOL.NETLINK, NETLINK_OPTION.GET_STRICT_CHK, int32(1))
+  setBuffers(fd, BUFFER_SIZE, sys)
+}
+
+/**
+ * SO_SNDBUFFORCE and SO_RCVBUFFORCE; the kernel doubles the value for its own bookkeeping. They need CAP_NET_ADMIN in the
+ * first user namespace: inside another one the buffers grow as far as net.core.wmem_max and rmem_max allow.
+ */
+export function setBuffers(fd: number, size: number, sys: Sys): void {
+  for (const [forced, ordinary] of [
+    [SO.SNDBUFFORCE, SO.SNDBUF],
+    [SO.RCVBUFFORCE, SO.RCVBUF],
+  ] as const) {
+    const rc = sys.setsockopt(fd, SOL.SOCKET, forced, int32(size))
+    const settled = rc === -ERRNO.EPERM ? sys.setsockopt(fd, SOL.SOCKET, ordinary, int32(size)) : rc
+    check(settled, 'setsockopt', `buffer size ${size}`)
+  }
+}
+
+function setTimeouts(fd: number, timeoutMs: number, sys: Sys): void {
+  const timeval = new BigInt64Array([BigInt(Math.trunc(timeoutMs / 1000)), BigInt((timeoutMs % 1000) * 1000)])
+  const bytes = new Uint8Array(timeval.buffer)
+  for (const option of [SO.RCVTIMEO, SO.SNDTIMEO]) {
+    check(sys.setsockopt(fd, SOL.SOCKET, option, bytes), 'setsockopt', 'SO_RCVTIMEO')
+  }
+}
+
+/** A native int as an option's value. */
+export const int32 = (value: number): Uint8Array => new Uint8Array(new Int32Array([value]).buffer)
