@@ -6,7 +6,8 @@ import { cidrText } from '#ip/prefix.ts'
 import { ipText } from '#ip/address.ts'
 import { parseMac } from '#ip/mac.ts'
 import type { MacText } from '#ip/text.ts'
-import type { VxlanConf } from './backend-conf.ts'
+import type { BackendConf } from './backend-conf.ts'
+import type { VxlanConf } from './backend/vxlan-conf.ts'
 import type { Local } from './local.ts'
 import type { NodeView } from './node-view.ts'
 
@@ -20,7 +21,7 @@ export const vxlanConf: VxlanConf = {
 }
 
 /** Node 0: 10.244.0.0/24 at 192.168.0.1, and its IPv6 counterpart if asked for. */
-export function localNode(options: { readonly ipv6?: boolean; readonly conf?: VxlanConf } = {}): Local {
+export function localNode(options: { readonly ipv6?: boolean; readonly conf?: BackendConf } = {}): Local {
   return {
     node: 'node-0',
     backend: options.conf ?? vxlanConf,

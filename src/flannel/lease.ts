@@ -13,7 +13,8 @@ import {
 import { formatCidr, tryParseCidr } from '#ip/prefix.ts'
 import type { CidrText, IpText } from '#ip/text.ts'
 import { ROLES, type Annotations, type Role } from './annotations.ts'
-import { parseVtepData, unreadable, type BackendData } from './backend-data.ts'
+import type { Backend } from './backend/backend.ts'
+import { unreadable, type BackendData } from './backend-data.ts'
 import { FlannelError, shown } from './errors.ts'
 import type { NodeView } from './node-view.ts'
 
@@ -48,24 +49,29 @@ const FIELDS = {
 } as const satisfies Record<Family, { ip: Role; data: Role }>
 
 /** Reads a peer's lease for the families that are on here. Never throws. */
-export function readLease(node: NodeView, backendType: string, families: readonly Family[]): Reading {
+export function readLease(
+  node: NodeView,
+  backend: Pick<Backend, 'type' | 'readData'>,
+  families: readonly Family[],
+): Reading {
   const { marker, backendType: type = '' } = node.annotations
   if (marker !== 'true') return { is: 'unmarked' }
-  if (type !== backendType) return { is: 'other-backend', type }
+  if (type !== backend.type) return { is: 'other-backend', type }
   const read = (family: Family): FamilyReading =>
-    families.includes(family) ? readFamily(node, family, backendType) : { is: 'absent' }
+    families.includes(family) ? readFamily(node, family, backend) : { is: 'absent' }
   return { is: 'read', 4: read(4), 6: read(6) }
 }
 
-function readFamily(node: NodeView, family: Family, backendType: string): FamilyReading {
+function readFamily(node: NodeView, family: Family, backend: Pick<Backend, 'readData'>): FamilyReading {
   const subnet = podCidrOf(node, family)
   if (subnet === undefined) return { is: 'absent' }
   const { ip, data } = FIELDS[family]
   try {
     const publicIp = parsePublicIp(node.annotations, ip, family)
-    const stated =
-      backendType === 'vxlan' ? parseVtepData(node.annotations[data], ROLES[data]) : { kind: 'none' as const }
-    return { is: 'stated', lease: { subnet, publicIp, data: stated } }
+    return {
+      is: 'stated',
+      lease: { subnet, publicIp, data: backend.readData(node.annotations[data], ROLES[data]) },
+    }
   } catch (error) {
     if (error instanceof FlannelError) return { is: 'unreadable', error }
     throw error

@@ -45,6 +45,10 @@ export interface Local {
 export const localFamilies = (local: Local): Family[] =>
   ([4, 6] as const).filter((family) => local[family] !== undefined)
 
+/** The smallest MTU of the interfaces between nodes. */
+export const underlayMtu = (local: Local): number =>
+  Math.min(...localFamilies(local).map((family) => local[family]?.underlay.mtu ?? Infinity))
+
 /** The subnet's first address, which flannel gives to the tunnel device and uses as the peer's next hop. */
 export const firstOf = (subnet: CidrText): IpText => formatIp(parseCidr(subnet).ip)
 

@@ -11,6 +11,7 @@ import { bitsOf, type Family } from '#ip/address.ts'
 import { familyOf, formatCidr, parseCidr, tryParseCidr } from '#ip/prefix.ts'
 import type { CidrText } from '#ip/text.ts'
 import { backendConf, type BackendConf } from './backend-conf.ts'
+import { backendOf } from './backend/registry.ts'
 import { FlannelError, shown } from './errors.ts'
 import { foldKeys } from './fold.ts'
 
@@ -77,7 +78,21 @@ export function parseNetConf(text: string): NetConf {
   }
   if (!conf.enableipv4 && !conf.enableipv6)
     throw bad('EnableIPv4', 'both address families are switched off', 'set EnableIPv4 or EnableIPv6 to true')
-  return { network, subnets, enableNFTables: conf.enablenftables, backend: backendConf(folded.values.get('backend')) }
+  const backend = backendConf(folded.values.get('backend'))
+  requireFamilies(backend, network)
+  return { network, subnets, enableNFTables: conf.enablenftables, backend }
+}
+
+function requireFamilies(backend: BackendConf, network: NetConf['network']): void {
+  const { type, families } = backendOf(backend)
+  for (const family of [4, 6] as const) {
+    if (network[family] === undefined || families.includes(family)) continue
+    throw bad(
+      `EnableIPv${family}`,
+      `IPv${family} is on, and the backend ${type} carries IPv${families.join(' and IPv')} only`,
+      `set EnableIPv${family} to false, or take a backend for both families, such as vxlan`,
+    )
+  }
 }
 
 function parseJson(text: string): unknown {

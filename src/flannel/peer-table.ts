@@ -142,7 +142,7 @@ export class PeerTable {
       const lease = last?.[family]
       if (lease !== undefined && podCidrOf(view, family) === lease.subnet) found[family] = lease
     }
-    const reading = readLease(view, this.#backend.type, localFamilies(this.#local))
+    const reading = readLease(view, this.#backend, localFamilies(this.#local))
     if (reading.is === 'unmarked') {
       for (const family of FAMILIES) keep(family)
     } else if (reading.is === 'other-backend') {

@@ -28,6 +28,16 @@ export interface VxlanData {
   readonly gbp: boolean
 }
 
+/** An IP-in-IP device (RFC 2003) without a remote end: routes name it. Like `ip link add … type ipip local A remote any [nopmtudisc]`. */
+export interface IpipData {
+  readonly type: 'ipip'
+  readonly local?: IpText
+  /** Set only on a device that somebody else made or changed. */
+  readonly remote?: IpText
+  /** Whether every outer packet must not be fragmented; if not, only those whose inner packet must not. */
+  readonly pathMtuDiscovery: boolean
+}
+
 export interface BridgeData {
   readonly type: 'bridge'
 }
@@ -37,7 +47,7 @@ export interface DummyData {
   readonly type: 'dummy'
 }
 
-export type LinkData = VxlanData | BridgeData | DummyData
+export type LinkData = VxlanData | IpipData | BridgeData | DummyData
 
 /** A device that Heddle makes and keeps up. Like `ip link add NAME mtu M address A type T …`. */
 export interface LinkEntry {

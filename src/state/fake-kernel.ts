@@ -101,7 +101,9 @@ export class FakeKernel implements Kernel {
     if (dev !== undefined && !this.#devices.has(dev) && this.state.get(`link ${dev}`) === undefined) {
       throw new FakeKernelError(`${keyOf(entry)}: device ${dev} does not exist`)
     }
-    if (entry.kind === 'route' && entry.onlink === true && !this.#hasNeighbour(entry.dev, entry.via)) {
+    const device = dev === undefined ? undefined : this.state.get(`link ${dev}`)
+    const asksNobody = device?.kind === 'link' && device.data.type === 'ipip'
+    if (entry.kind === 'route' && entry.onlink === true && !asksNobody && !this.#hasNeighbour(entry.dev, entry.via)) {
       throw new FakeKernelError(
         `${keyOf(entry)}: next hop ${entry.via} has no neighbour yet: its first packets would be lost`,
       )

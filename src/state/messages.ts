@@ -81,6 +81,10 @@ function routeOf(entry: RouteEntry, devices: Devices): Route {
 
 /** A link's kind and what belongs to it, for its creation. Throws `DeviceMissing` for an underlay that is not there. */
 export function linkInfo({ data }: LinkEntry, devices: Devices): LinkInfo {
+  if (data.type === 'ipip') {
+    const { local, remote, pathMtuDiscovery } = data
+    return { kind: 'ipip', data: { local, remote, pathMtuDiscovery } }
+  }
   if (data.type !== 'vxlan') return { kind: data.type }
   const { vni, local, dev, port, learning, gbp } = data
   return {

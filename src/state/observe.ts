@@ -1,9 +1,11 @@
 /** From what the kernel reports to entries: the reading half between rtnetlink and the state. */
 
+import type { Of } from '#codec/codec.ts'
 import type { IpText } from '#ip/text.ts'
 import type { SeenAddr } from '#netlink/addr.ts'
 import type { SeenFdb } from '#netlink/fdb.ts'
 import type { Link } from '#netlink/link-codec.ts'
+import type { LinkKinds } from '#netlink/link-kinds.ts'
 import type { SeenNeigh } from '#netlink/neigh.ts'
 import type { SeenRoute } from '#netlink/route-codec.ts'
 import { RT_TABLE } from '#netlink/route-names.ts'
@@ -31,6 +33,7 @@ export function linkEntry(link: Link, devices: Devices): LinkEntry | undefined {
 function linkData({ info }: Link, devices: Devices): LinkData | undefined {
   if (info?.kind === 'bridge') return { type: 'bridge' }
   if (info?.kind === 'dummy') return { type: 'dummy' }
+  if (info?.kind === 'ipip') return ipipData(info.data ?? {})
   if (info?.kind !== 'vxlan') return undefined
   const { id, local, link, port, learning, gbp } = info.data ?? {}
   // A device without these was made by somebody for something else; it counts as one of another identity.
@@ -43,6 +46,23 @@ function linkData({ info }: Link, devices: Devices): LinkData | undefined {
     learning: learning === true,
     gbp: gbp === true,
   }
+}
+
+/** The kernel shows a missing end as 0.0.0.0. */
+function ipipData({ local, remote, pathMtuDiscovery }: Of<LinkKinds['ipip']>): LinkData {
+  const end = (ip: IpText | undefined): IpText | undefined => (ip === '0.0.0.0' ? undefined : ip)
+  return {
+    type: 'ipip',
+    ...optional('local', end(local)),
+    ...optional('remote', end(remote)),
+    pathMtuDiscovery: pathMtuDiscovery === true,
+  }
+}
+
+const optional = <K extends string>(key: K, value: IpText | undefined): { readonly [key in K]?: IpText } => {
+  const made: { [key in K]?: IpText } = {}
+  if (value !== undefined) made[key] = value
+  return made
 }
 
 export function addressEntry(addr: SeenAddr, devices: Devices): AddressEntry | undefined {

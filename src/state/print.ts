@@ -64,6 +64,11 @@ export function printRemoval(entry: Entry): string {
 }
 
 function linkType(data: LinkData): string {
+  if (data.type === 'ipip')
+    return words(
+      `type ipip local ${data.local ?? 'any'} remote ${data.remote ?? 'any'}`,
+      !data.pathMtuDiscovery && 'nopmtudisc',
+    )
   if (data.type !== 'vxlan') return `type ${data.type}`
   return words(
     `type vxlan id ${data.vni} local ${data.local} dev ${data.dev} dstport ${data.port}`,

@@ -28,7 +28,7 @@ export function same(wanted: Entry, seen: Entry): boolean {
   }
 }
 
-/** What it takes to make the seen link the wanted one. VNI, local address, underlay and port of a VXLAN device cannot be changed in place. */
+/** What it takes to make the seen link the wanted one. VNI, local address, underlay and port of a VXLAN device cannot be changed in place, nor are the ends of an IP-in-IP device. */
 export function linkDifference(wanted: LinkEntry, seen: LinkEntry): 'none' | 'settings' | 'identity' {
   if (!sameData(wanted.data, seen.data)) return 'identity'
   const settled =
@@ -37,9 +37,13 @@ export function linkDifference(wanted: LinkEntry, seen: LinkEntry): 'none' | 'se
 }
 
 function sameData(a: LinkData, b: LinkData): boolean {
-  if (a.type !== 'vxlan' || b.type !== 'vxlan') return a.type === b.type
-  const address = a.vni === b.vni && a.local === b.local && a.dev === b.dev && a.port === b.port
-  return address && a.learning === b.learning && a.gbp === b.gbp
+  if (a.type === 'vxlan' && b.type === 'vxlan') {
+    const address = a.vni === b.vni && a.local === b.local && a.dev === b.dev && a.port === b.port
+    return address && a.learning === b.learning && a.gbp === b.gbp
+  }
+  if (a.type === 'ipip' && b.type === 'ipip')
+    return a.local === b.local && a.remote === b.remote && a.pathMtuDiscovery === b.pathMtuDiscovery
+  return a.type === b.type
 }
 
 const sameRoute = (a: RouteEntry, b: RouteEntry): boolean =>

@@ -15,10 +15,14 @@ export interface Objection {
 export interface Backend {
   /** As in the annotation `backend-type`. */
   readonly type: string
+  /** The families that it can carry. */
+  readonly families: readonly Family[]
   /** The largest packet of a pod, in bytes, that needs no fragmentation on the way to any peer. */
   mtu(local: Local): number
   /** What this node publishes in `backend-data`. */
   published(local: Local, family: Family): BackendData
+  /** Reads what a peer publishes there; `field` is the annotation's name. Throws FlannelError `bad-annotation`. */
+  readData(text: string | undefined, field: string): BackendData
   /** What the node itself needs, peers or not. */
   devicePlan(local: Local): Desired[]
   /** What one peer needs. */
@@ -27,3 +31,10 @@ export interface Backend {
   /** Name of the device whose MAC is published, for backends that have one. */
   deviceName(family: Family): string | undefined
 }
+
+/** For backends that publish nothing, and read nothing: what an older or foreign peer may have written does not matter. */
+export const noData = {
+  published: (): BackendData => ({ kind: 'none' }),
+  readData: (): BackendData => ({ kind: 'none' }),
+  deviceName: (): string | undefined => undefined,
+} as const

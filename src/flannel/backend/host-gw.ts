@@ -2,18 +2,24 @@
 
 import { parseIp } from '#ip/address.ts'
 import type { Desired } from '#state/entry.ts'
-import { localFamilies } from '../local.ts'
+import { localFamilies, underlayMtu } from '../local.ts'
 import { isOnLink } from '../on-link.ts'
-import type { Backend } from './backend.ts'
+import { noData, type Backend } from './backend.ts'
 import { directRoute, owned } from './direct.ts'
+
+export interface HostGwConf {
+  readonly type: 'host-gw'
+}
+
+export const hostGwConf = (): HostGwConf => ({ type: 'host-gw' })
 
 const OWNER = 'flannel/host-gw'
 
 export const hostGw: Backend = {
+  ...noData,
   type: 'host-gw',
-  deviceName: () => undefined,
-  mtu: (local) => Math.min(...localFamilies(local).map((family) => local[family]?.underlay.mtu ?? Infinity)),
-  published: () => ({ kind: 'none' }),
+  families: [4, 6],
+  mtu: underlayMtu,
   devicePlan: () => [],
   peerPlan: (local, lease): Desired[] =>
     localFamilies(local).flatMap((family) => {

@@ -1,8 +1,10 @@
 /** Every backend that is built, by the type in net-conf.json. */
 
 import type { BackendConf } from '../backend-conf.ts'
+import { alloc } from './alloc.ts'
 import type { Backend } from './backend.ts'
 import { hostGw } from './host-gw.ts'
+import { ipip } from './ipip.ts'
 import { vxlan } from './vxlan.ts'
 
 export function backendOf(conf: BackendConf): Backend {
@@ -11,6 +13,10 @@ export function backendOf(conf: BackendConf): Backend {
       return vxlan(conf)
     case 'host-gw':
       return hostGw
+    case 'ipip':
+      return ipip(conf)
+    case 'alloc':
+      return alloc
     default:
       return conf satisfies never
   }

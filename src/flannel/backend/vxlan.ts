@@ -7,12 +7,13 @@
 import type { Family } from '#ip/address.ts'
 import { parseIp } from '#ip/address.ts'
 import type { Entry, Origin } from '#state/entry.ts'
-import type { VxlanConf } from '../backend-conf.ts'
+import { parseVtepData } from '../backend-data.ts'
 import type { LeaseFamily } from '../lease.ts'
 import { firstAlone, firstOf, localFamilies, type Local, type LocalFamily } from '../local.ts'
 import { isOnLink } from '../on-link.ts'
 import type { Backend } from './backend.ts'
 import { directRoute, mainRoute, owned } from './direct.ts'
+import type { VxlanConf } from './vxlan-conf.ts'
 
 /**
  * Bytes in front of a pod's packet on the wire, without the outer Ethernet header: inner Ethernet 14, VXLAN 8, UDP 8, IP 20 or 40.
@@ -66,7 +67,9 @@ export function vxlan(conf: VxlanConf): Backend {
 
   return {
     type: 'vxlan',
+    families: [4, 6],
     deviceName,
+    readData: parseVtepData,
     mtu: (local) =>
       Math.min(
         ...localFamilies(local).map((family) =>
