@@ -6,14 +6,14 @@ import type { GcInput, Plugin, PluginHost, PluginInput } from '#cni/plugin.ts'
 import { emptyResult, type Interface, type IpConfig, type Result } from '#cni/result.ts'
 import { specVersions } from '#cni/version.ts'
 import { familyOf } from '#ip/prefix.ts'
-import type { MacText } from '#ip/text.ts'
-import { findLink, getLink } from '#netlink/link.ts'
+import { findLink, getLink, setLinkMessage } from '#netlink/link.ts'
 import type { Link } from '#netlink/link-codec.ts'
 import { configureInterface, ipOf } from '../link/configure.ts'
 import { enableForwarding, hostNetns } from '../link/host-netns.ts'
+import { asksOverLink } from '../link/ipam-link.ts'
 import { openPod, type Pod } from '../link/pod.ts'
 import { all, undoing, type Undo } from '../link/undo.ts'
-import { createVeth, removeLink, removeVeth, staleVeths, vethName } from '../link/veth.ts'
+import { createVeth, removeLink, removeVeth, sendAll, staleVeths, vethName } from '../link/veth.ts'
 import { dropReferenceMasquerade, dropStaleReferenceMasquerade } from '../legacy/masquerade.ts'
 import { masquerade, unmasquerade, unmasqueradeStale } from '../rules/masquerade.ts'
 import { checkSpoofing, dropSpoofCheck, dropStaleSpoofChecks } from '../rules/spoof-check.ts'
@@ -38,7 +38,9 @@ async function connect(input: PluginInput, host: PluginHost, undo: Undo): Promis
   const { mtu, mac } = conf
   const name = vethName(input, host, pod)
   // Its address goes to disk while the kernel makes the link.
-  const allocation = input.config.ipam.type === '' ? undefined : startAllocation(input, host, undo)
+  const { type } = input.config.ipam
+  const isOverLink = asksOverLink(type)
+  const early = type === '' || isOverLink ? undefined : startAllocation(input, host, undo)
   createVeth(
     input,
     host,
@@ -48,17 +50,19 @@ async function connect(input: PluginInput, host: PluginHost, undo: Undo): Promis
   )
   host.failpoint('bridge.linked')
   const inside = getLink(pod.netlink, input.ifname)
-  const ipam = (await allocation) ?? emptyResult
+  if (isOverLink) await openLink(input, host, conf, { pod, port: name, inside }, undo)
+  const ipam = (await (isOverLink ? startAllocation(input, host, undo) : early)) ?? emptyResult
   const gatewayed = withGateways(ipam, conf.isGateway, conf.isDefaultGateway)
   const { ips, routes } = gatewayed.result
   // All that the host needs comes before the pod's end is up: its first packet meets every rule.
   const gateway = conf.vlan !== 0 && conf.isGateway ? ensureVlanGateway(host, bridgeLink, conf) : undefined
   ensureGatewayAddresses(host, gateway ?? bridgeLink, gatewayed.addresses, conf, undo)
   if (gatewayed.addresses.length > 0) enableForwarding(hostNetns(host).fd, familiesOf(gatewayed.result))
-  await addRules(input, host, conf, { port: name, mac: inside.mac, ips }, undo)
+  if (!isOverLink) await addSpoofCheck(input, host, conf, name, inside, undo)
+  await addMasquerade(input, host, conf, ips, undo)
   const addresses = ips.map((ip) => ipOf(ip.address))
   forgetNeighbours(host, (gateway ?? bridgeLink).index, addresses)
-  bringUpPort(host, name, conf)
+  if (!isOverLink) bringUpPort(host, name, conf)
   host.failpoint('bridge.up')
   const options = { enableDad: conf.enableDad, carrier: () => forwarding(host, name), fresh: inside }
   if (!conf.disableContainerInterface) await configureInterface(pod, input.ifname, ips, routes, options)
@@ -77,38 +81,58 @@ async function connect(input: PluginInput, host: PluginHost, undo: Undo): Promis
   }
 }
 
-interface Rules {
+interface Ends {
+  readonly pod: Pod
+  /** The host's end. */
   readonly port: string
-  readonly mac: MacText | undefined
-  readonly ips: readonly IpConfig[]
+  readonly inside: Link
 }
 
-async function addRules(
+/** Frames pass from here on, because the addresses are asked for over the link. What concerns the link alone is in place before the first. */
+async function openLink(
   input: PluginInput,
   host: PluginHost,
   conf: BridgeConf,
-  { port, mac, ips }: Rules,
+  { pod, port, inside }: Ends,
   undo: Undo,
 ): Promise<void> {
-  const { name } = input.config
+  await addSpoofCheck(input, host, conf, port, inside, undo)
+  sendAll(pod.netlink, [setLinkMessage(inside.index, { up: true })])
+  bringUpPort(host, port, conf)
+  await forwarding(host, port)
+  host.failpoint('bridge.open')
+}
+
+async function addSpoofCheck(
+  input: PluginInput,
+  host: PluginHost,
+  conf: BridgeConf,
+  port: string,
+  { mac }: Link,
+  undo: Undo,
+): Promise<void> {
+  if (!conf.macspoofchk || mac === undefined) return
   const { nft } = hostNetns(host)
-  if (conf.macspoofchk && mac !== undefined) {
-    host.failpoint('bridge.spoofcheck')
-    undo.add('spoof check', () => dropSpoofCheck(nft, name, input))
-    await checkSpoofing(nft, name, input, port, mac)
-    host.failpoint('bridge.spoofchecked')
-  }
-  if (conf.ipMasq && ips.length > 0) {
-    host.failpoint('bridge.masquerade')
-    undo.add('masquerade', () => unmasquerade(nft, name, input))
-    await masquerade(
-      nft,
-      name,
-      input,
-      ips.map((ip) => ip.address),
-    )
-    host.failpoint('bridge.masqueraded')
-  }
+  host.failpoint('bridge.spoofcheck')
+  undo.add('spoof check', () => dropSpoofCheck(nft, input.config.name, input))
+  await checkSpoofing(nft, input.config.name, input, port, mac)
+  host.failpoint('bridge.spoofchecked')
+}
+
+async function addMasquerade(
+  input: PluginInput,
+  host: PluginHost,
+  conf: BridgeConf,
+  ips: readonly IpConfig[],
+  undo: Undo,
+): Promise<void> {
+  if (!conf.ipMasq || ips.length === 0) return
+  const { nft } = hostNetns(host)
+  const addresses = ips.map((ip) => ip.address)
+  host.failpoint('bridge.masquerade')
+  undo.add('masquerade', () => unmasquerade(nft, input.config.name, input))
+  await masquerade(nft, input.config.name, input, addresses)
+  host.failpoint('bridge.masqueraded')
 }
 
 /** IPAM's ADD; what fails besides it or after it gives the addresses back, as soon as it has ended. */
@@ -145,6 +169,7 @@ function describe(link: Link, pod?: Pod): Interface {
 async function del(input: PluginInput, host: PluginHost): Promise<void> {
   const { name, ipam } = input.config
   const { nft } = hostNetns(host)
+  const early = asksOverLink(ipam.type) ? await all([() => host.delegate('DEL', ipam.type, input)]) : []
   // The link first: an address may go to another pod only when this one cannot send from it any more.
   host.failpoint('bridge.unlink')
   const link = await all([() => removeVeth(input, host)])
@@ -155,10 +180,10 @@ async function del(input: PluginInput, host: PluginHost): Promise<void> {
     () => dropReferenceMasquerade(host, name, input.containerId),
     () => dropSpoofCheck(nft, name, input),
     () => forget(input, host),
-    () => (ipam.type === '' ? undefined : host.delegate('DEL', ipam.type, input)),
+    () => (ipam.type === '' || asksOverLink(ipam.type) ? undefined : host.delegate('DEL', ipam.type, input)),
   ])
   host.failpoint('bridge.released')
-  const joined = joinErrors([...link, ...errors])
+  const joined = joinErrors([...early, ...link, ...errors])
   if (joined !== undefined) throw joined
 }
 
@@ -190,6 +215,7 @@ async function status(input: PluginInput, host: PluginHost): Promise<void> {
 async function gc(input: GcInput, host: PluginHost): Promise<void> {
   const { name, ipam } = input.config
   const { nft } = hostNetns(host)
+  const early = asksOverLink(ipam.type) ? await all([() => host.delegate('GC', ipam.type, input)]) : []
   const links = await all(
     staleVeths(host.netlink, name, input.validAttachments).map((link) => () => removeLink(host.netlink, link.index)),
   )
@@ -197,8 +223,8 @@ async function gc(input: GcInput, host: PluginHost): Promise<void> {
     () => unmasqueradeStale(nft, name, input.validAttachments),
     () => dropStaleReferenceMasquerade(host, name, input.validAttachments),
     () => dropStaleSpoofChecks(nft, name, input.validAttachments),
-    () => (ipam.type === '' ? undefined : host.delegate('GC', ipam.type, input)),
+    () => (ipam.type === '' || asksOverLink(ipam.type) ? undefined : host.delegate('GC', ipam.type, input)),
   ])
-  const joined = joinErrors([...links, ...errors])
+  const joined = joinErrors([...early, ...links, ...errors])
   if (joined !== undefined) throw joined
 }

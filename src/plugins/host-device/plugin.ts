@@ -7,6 +7,7 @@ import { specVersions } from '#cni/version.ts'
 import { checkFailed } from '#ipam/check-failed.ts'
 import { allocate } from '../link/allocate.ts'
 import { checkInterface, configureInterface } from '../link/configure.ts'
+import { asksOverLink } from '../link/ipam-link.ts'
 import { openPod, openPodIfThere } from '../link/pod.ts'
 import { refuseBareResult, refuseTakenName, staleRecords, type Call } from '../link/pod-link.ts'
 import { readRecord } from '../link/record.ts'
@@ -58,11 +59,13 @@ async function addresses({ input, host, undo }: Call): Promise<Result> {
 
 async function del(input: PluginInput, host: PluginHost): Promise<void> {
   const { name, ipam } = input.config
+  const release = (): Promise<undefined> => host.delegate('DEL', ipam.type, input)
+  const early = asksOverLink(ipam.type) ? await all([release]) : []
   host.failpoint('host-device.return')
   const device = await all([() => returnDevice(input, host, name)])
   host.failpoint('host-device.returned')
-  const addresses = await all([() => (ipam.type === '' ? undefined : host.delegate('DEL', ipam.type, input))])
-  const joined = joinErrors([...device, ...addresses])
+  const late = ipam.type !== '' && !asksOverLink(ipam.type) ? await all([release]) : []
+  const joined = joinErrors([...early, ...device, ...late])
   if (joined !== undefined) throw joined
 }
 
@@ -106,8 +109,10 @@ async function ipamStatus(input: PluginInput, host: PluginHost): Promise<void> {
 async function gc(input: GcInput, host: PluginHost): Promise<void> {
   const { ipam } = input.config
   const stale = staleRecords(input, host, TYPE)
+  const collect = (): Promise<undefined> => host.delegate('GC', ipam.type, input)
+  const early = asksOverLink(ipam.type) ? await all([collect]) : []
   const devices = await all(stale.map((known) => () => returnRecorded(host, known)))
-  const addresses = await all([() => (ipam.type === '' ? undefined : host.delegate('GC', ipam.type, input))])
-  const joined = joinErrors([...devices, ...addresses])
+  const late = ipam.type !== '' && !asksOverLink(ipam.type) ? await all([collect]) : []
+  const joined = joinErrors([...early, ...devices, ...late])
   if (joined !== undefined) throw joined
 }

@@ -10,6 +10,7 @@ import type { Link } from '#netlink/link-codec.ts'
 import type { LinkInfo } from '#netlink/link-kinds.ts'
 import { allocate } from './allocate.ts'
 import { checkInterface, configureInterface } from './configure.ts'
+import { asksOverLink } from './ipam-link.ts'
 import { openPod, type Pod } from './pod.ts'
 import { record, refuseBareResult, refuseTakenName, removePodLink, removeStalePodLinks, type Call } from './pod-link.ts'
 import { all, undoing, type Undo } from './undo.ts'
@@ -84,14 +85,15 @@ async function addressesFor<Conf>(
   return { ...others, ips: ips.map((ip) => ({ ...ip, interface: 0 })) }
 }
 
-/** The link first: an address may go to another pod only when this one cannot send from it any more. */
+/** The link first: an address may go to another pod only when this one cannot send from it any more. But see `asksOverLink`. */
 async function del<Conf>(kind: PodLinkKind<Conf>, input: PluginInput, host: PluginHost): Promise<void> {
   const { type } = input.config.ipam
+  const early = asksOverLink(type) ? await all([() => host.delegate('DEL', type, input)]) : []
   host.failpoint(`${kind.type}.unlink`)
   const link = await all([() => removePodLink(input, host, kind.kind)])
   host.failpoint(`${kind.type}.unlinked`)
-  const ipam = await all([() => (type === '' ? undefined : host.delegate('DEL', type, input))])
-  const joined = joinErrors([...link, ...ipam])
+  const late = type !== '' && !asksOverLink(type) ? await all([() => host.delegate('DEL', type, input)]) : []
+  const joined = joinErrors([...early, ...link, ...late])
   if (joined !== undefined) throw joined
 }
 
@@ -115,8 +117,9 @@ async function status<Conf>(kind: PodLinkKind<Conf>, input: PluginInput, host: P
 
 async function gc<Conf>(kind: PodLinkKind<Conf>, input: GcInput, host: PluginHost): Promise<void> {
   const { type } = input.config.ipam
+  const early = asksOverLink(type) ? await all([() => host.delegate('GC', type, input)]) : []
   const links = await removeStalePodLinks(input, host, kind.type, kind.kind)
-  const ipam = await all([() => (type === '' ? undefined : host.delegate('GC', type, input))])
-  const joined = joinErrors([...links, ...ipam])
+  const late = type !== '' && !asksOverLink(type) ? await all([() => host.delegate('GC', type, input)]) : []
+  const joined = joinErrors([...early, ...links, ...late])
   if (joined !== undefined) throw joined
 }
