@@ -36,6 +36,14 @@ const measured = [
 /** @type {readonly Requirement[]} */
 const tested = [
   { package: 'kubernetes-client', commands: ['kubectl'], essential: false, why: 'kubectl against the lab' },
+  {
+    package: 'containerd',
+    commands: ['containerd', 'ctr'],
+    essential: false,
+    why: 'a container runtime with our plugins',
+  },
+  { package: 'runc', commands: ['runc'], essential: false, why: 'starts the containers of both runtimes' },
+  { package: 'podman', commands: ['podman', 'conmon'], essential: false, why: 'another container runtime' },
   { package: 'procps', commands: ['ps', 'sysctl'], essential: false, why: 'looks at processes and sysctls' },
 ]
 
