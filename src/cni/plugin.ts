@@ -1,6 +1,7 @@
 /** What a CNI plugin is to Heddle: five verbs over typed input, with everything it may touch handed to it. */
 
 import type { NetlinkSocket } from '#netlink/socket.ts'
+import type { RulesNote } from './attachment/record.ts'
 import type { NetConf } from './config.ts'
 import type { Result } from './result.ts'
 
@@ -33,6 +34,8 @@ export interface Plugin {
   readonly type: string
   /** Specification versions it supports, oldest first. */
   readonly versions: readonly string[]
+  /** Its ADD leaves nothing anywhere that outlives the sandbox: no record of it is kept. */
+  readonly stateless?: true
   /** Undoes all of itself before it throws. */
   add(input: PluginInput, host: PluginHost): Promise<Result>
   /** Idempotent; needs neither a namespace nor a previous result; goes on after a failure and reports at the end. */
@@ -48,6 +51,10 @@ export interface PluginHost {
   readonly root: string
   /** rtnetlink in the host's (the agent's) namespace. */
   readonly netlink: NetlinkSocket
+  /** Folder of the records of attachments (`attachment/record.ts`); without it none are kept. */
+  readonly records?: string
+  /** Of one call: a plugin adds what it puts into nftables, so that it can be put back. */
+  readonly rules?: RulesNote[]
   /** Runs another plugin's verb as this one's delegate (IPAM, flannel's bridge): in this process when CNI_PATH leads to Heddle's own plugin, else by executing it. */
   delegate(verb: 'ADD', type: string, input: PluginInput): Promise<Result>
   delegate(verb: 'DEL' | 'CHECK' | 'STATUS' | 'GC', type: string, input: PluginInput | GcInput): Promise<undefined>

@@ -322,7 +322,7 @@ const cases: readonly Case[] = [
     it: 'cannot write an address-less result for 0.2.0',
     stdin: { ...config, cniVersion: '0.2.0' },
     code: 1,
-    calls: ['ADD'],
+    calls: ['ADD', 'DEL'],
   },
 ]
 

@@ -3,6 +3,7 @@
  * whatever happens into exactly one JSON document, or none, and an exit code. Source: CNI SPEC.md §2 and §5.
  */
 
+import { leftBehind, recordAdd, recordDel, recordGc } from './attachment/ledger.ts'
 import { parseNetConf, type NetConf } from './config.ts'
 import { oldAttachmentsKey, validAttachmentsKey } from './derive.ts'
 import { readEnv, type CallEnv, type Env, type Verb } from './env.ts'
@@ -91,12 +92,10 @@ async function read(call: Call): Promise<string> {
 
 async function dispatch(plugin: Plugin, env: CallEnv, input: PluginInput, host: PluginHost): Promise<string> {
   switch (env.verb) {
-    case 'ADD': {
-      const result = await plugin.add(input, host)
-      return print(encodeResult(moveSandbox(result, input.netns, env.netns), input.config.cniVersion))
-    }
+    case 'ADD':
+      return recordAdd(plugin, input, host, () => add(plugin, env, input, host))
     case 'DEL':
-      await plugin.del(input, host)
+      await recordDel(plugin, input, host, () => plugin.del(input, host))
       return ''
     case 'CHECK':
       await plugin.check(input, host)
@@ -104,11 +103,27 @@ async function dispatch(plugin: Plugin, env: CallEnv, input: PluginInput, host: 
     case 'STATUS':
       await plugin.status(input, host)
       return ''
-    case 'GC':
-      await plugin.gc({ ...input, validAttachments: validAttachments(input.config.raw) }, host)
+    case 'GC': {
+      const gcInput = { ...input, validAttachments: validAttachments(input.config.raw) }
+      await recordGc(plugin, gcInput, host, () => plugin.gc(gcInput, host))
       return ''
+    }
     default:
       return ''
+  }
+}
+
+/** A result that cannot be told, in the configuration's version for example, is a failed ADD: nothing of it may stay. */
+async function add(plugin: Plugin, env: CallEnv, input: PluginInput, host: PluginHost): Promise<string> {
+  const result = await plugin.add(input, host)
+  try {
+    return print(encodeResult(moveSandbox(result, input.netns, env.netns), input.config.cniVersion))
+  } catch (error) {
+    await plugin.del(input, host).catch((again: unknown) => {
+      leftBehind(error)
+      host.log('warn', `${plugin.type}: undoing an ADD whose result cannot be told failed: ${messageOf(again)}`)
+    })
+    throw error
   }
 }
 

@@ -14,6 +14,7 @@ import { openPod, openPodIfThere } from './link/pod.ts'
 export const loopback: Plugin = {
   type: 'loopback',
   versions: specVersions,
+  stateless: true,
   add,
   del,
   check,

@@ -12,7 +12,7 @@ import { answerError, execPlugin } from './exec.ts'
 import { locate, type PluginRegistry } from './find.ts'
 
 /** What lives as long as the agent. */
-export type HostBase = Omit<PluginHost, 'delegate'>
+export type HostBase = Omit<PluginHost, 'delegate' | 'rules'>
 
 export interface Delegation {
   readonly registry: PluginRegistry
@@ -58,6 +58,8 @@ export function pluginHost(base: HostBase, delegation: Delegation): PluginHost {
 
   const host: PluginHost = {
     root: base.root,
+    ...(base.records === undefined ? {} : { records: base.records }),
+    rules: [],
     // Not copied: a host may open its socket only when it is used.
     get netlink() {
       return base.netlink

@@ -1,6 +1,7 @@
 /** The machine as plugins of this process touch it. */
 
 import { NetlinkSocket } from '#netlink/socket.ts'
+import { recordFolder } from '../attachment/record.ts'
 import type { HostBase } from './delegate.ts'
 
 export interface HostOptions {
@@ -16,6 +17,7 @@ export function openHost(options: HostOptions): HostBase & Disposable {
   let netlink: NetlinkSocket | undefined
   return {
     root: options.root ?? '',
+    records: recordFolder(options.root ?? ''),
     get netlink() {
       return (netlink ??= NetlinkSocket.open())
     },

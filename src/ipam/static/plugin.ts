@@ -17,6 +17,7 @@ import { routesSchema } from '../route-schema.ts'
 export const staticIpam: Plugin = {
   type: 'static',
   versions: specVersions,
+  stateless: true,
   add: async (input) => resultOf(input),
   del: async () => {},
   check,

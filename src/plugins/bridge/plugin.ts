@@ -26,13 +26,14 @@ import { ensureVlanGateway } from './vlan-gateway.ts'
 
 export const bridge: Plugin = { type: 'bridge', versions: specVersions, add, del, check, status, gc }
 
-function add(input: PluginInput, host: PluginHost): Promise<Result> {
-  return undoing(host, (undo) => connect(input, host, undo))
+async function add(input: PluginInput, host: PluginHost): Promise<Result> {
+  const conf = bridgeConf(input)
+  // Open for as long as the way back may need it.
+  using pod = openPod(input.netns)
+  return await undoing(host, (undo) => connect(input, host, conf, pod, undo))
 }
 
-async function connect(input: PluginInput, host: PluginHost, undo: Undo): Promise<Result> {
-  const conf = bridgeConf(input)
-  using pod = openPod(input.netns)
+async function connect(input: PluginInput, host: PluginHost, conf: BridgeConf, pod: Pod, undo: Undo): Promise<Result> {
   const bridgeLink = ensureBridge(host, conf)
   host.failpoint('bridge.link')
   const { mtu, mac } = conf
@@ -115,7 +116,7 @@ async function addSpoofCheck(
   const { nft } = hostNetns(host)
   host.failpoint('bridge.spoofcheck')
   undo.add('spoof check', () => dropSpoofCheck(nft, input.config.name, input))
-  await checkSpoofing(nft, input.config.name, input, port, mac)
+  await checkSpoofing(host, input.config.name, input, port, mac)
   host.failpoint('bridge.spoofchecked')
 }
 
@@ -131,7 +132,7 @@ async function addMasquerade(
   const addresses = ips.map((ip) => ip.address)
   host.failpoint('bridge.masquerade')
   undo.add('masquerade', () => unmasquerade(nft, input.config.name, input))
-  await masquerade(nft, input.config.name, input, addresses)
+  await masquerade(host, input.config.name, input, addresses)
   host.failpoint('bridge.masqueraded')
 }
 

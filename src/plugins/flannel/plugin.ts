@@ -5,6 +5,7 @@
  * not ready, and passes CHECK, STATUS and GC on.
  */
 
+import { leftBehind } from '#cni/attachment/ledger.ts'
 import { parseNetConf, type NetConf } from '#cni/config.ts'
 import { CniError, joinErrors, unavailable } from '#cni/errors.ts'
 import type { GcInput, Plugin, PluginHost, PluginInput } from '#cni/plugin.ts'
@@ -29,7 +30,10 @@ async function add(input: PluginInput, host: PluginHost): Promise<Result> {
     // What the delegate could not undo stays on record for the runtime's DEL.
     await host.delegate('DEL', config.type, delegated).then(
       () => removeDelegate(path),
-      (failure: unknown) => host.log('warn', 'flannel: undoing a failed ADD failed', { error: String(failure) }),
+      (failure: unknown) => {
+        leftBehind(error)
+        host.log('warn', 'flannel: undoing a failed ADD failed', { error: String(failure) })
+      },
     )
     throw error
   }

@@ -1,5 +1,6 @@
 /** The way back of a failed ADD: each step that took effect leaves what undoes it; last done, first undone. */
 
+import { leftBehind } from '#cni/attachment/ledger.ts'
 import { messageOf } from '#cni/errors.ts'
 import type { PluginHost } from '#cni/plugin.ts'
 
@@ -12,16 +13,19 @@ export class Undo {
     this.#steps.push([what, undo])
   }
 
-  /** Runs all steps, whatever fails; what cannot be undone is left to the runtime's DEL, and logged. */
-  async run(host: PluginHost): Promise<void> {
+  /** Runs all steps, whatever fails; what cannot be undone is left to the runtime's DEL, and logged. False when there is such. */
+  async run(host: PluginHost): Promise<boolean> {
+    let isAll = true
     for (const [what, undo] of this.#steps.toReversed()) {
       try {
         await undo()
       } catch (error) {
+        isAll = false
         host.log('warn', `undoing a failed ADD: ${what}`, { error: messageOf(error) })
       }
     }
     this.#steps.length = 0
+    return isAll
   }
 }
 
@@ -31,7 +35,7 @@ export async function undoing<T>(host: PluginHost, work: (undo: Undo) => Promise
   try {
     return await work(undo)
   } catch (error) {
-    await undo.run(host)
+    if (!(await undo.run(host))) leftBehind(error)
     throw error
   }
 }

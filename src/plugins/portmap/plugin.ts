@@ -18,7 +18,7 @@ import { hostNetns, writeSysctls } from '../link/host-netns.ts'
 import { all, undoing } from '../link/undo.ts'
 import { dropReferencePorts, dropStaleReferencePorts, hasReferencePorts } from '../legacy/host-ports.ts'
 import { elementsOf, hostPortTable, TABLE_NAME, type HostPort } from '../rules/host-ports.ts'
-import { dropOwned, dropStale, firstMissing, putOwned } from '../rules/owned.ts'
+import { dropOwned, dropStale, firstMissing, noteOf, putOwned } from '../rules/owned.ts'
 import { forgetUdp, type MappedPort } from './conntrack.ts'
 import { portmapConf, type PortmapConf } from './config.ts'
 
@@ -37,6 +37,7 @@ async function add(input: PluginInput, host: PluginHost): Promise<Result> {
     undo.add('host ports', () => void dropOwned(nft, table, input.config.name, input))
     const elements = ports.flatMap((port) => elementsOf(port, conf.nat))
     putOwned(nft, table, input.config.name, input, elements)
+    host.rules?.push(noteOf(table, elements, conf.conditions))
     host.failpoint('portmap.mapped')
     if (conf.nat !== 'none') allowLocalhost(host, ports)
     forgetUdp(

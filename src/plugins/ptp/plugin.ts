@@ -19,7 +19,7 @@ import { listRoutes, routeMessage } from '#netlink/route.ts'
 import { dropReferenceMasquerade, dropStaleReferenceMasquerade, hasReferenceMasquerade } from '../legacy/masquerade.ts'
 import { checkInterface, configureInterface, ipOf } from '../link/configure.ts'
 import { enableForwarding, hostNetns, withoutDad, writeSysctls } from '../link/host-netns.ts'
-import { openPod } from '../link/pod.ts'
+import { openPod, type Pod } from '../link/pod.ts'
 import { all, undoing, type Undo } from '../link/undo.ts'
 import { createVeth, findVeth, removeLink, removeVeth, sendAll, staleVeths, vethName } from '../link/veth.ts'
 import { masquerade, notMasqueraded, unmasquerade, unmasqueradeStale } from '../rules/masquerade.ts'
@@ -40,13 +40,20 @@ function ptpConf(input: PluginInput): v.InferOutput<typeof schema> {
   return parseWith(schema, input.config.raw, what)
 }
 
-function add(input: PluginInput, host: PluginHost): Promise<Result> {
-  return undoing(host, (undo) => connect(input, host, undo))
+async function add(input: PluginInput, host: PluginHost): Promise<Result> {
+  const conf = ptpConf(input)
+  // Open for as long as the way back may need it.
+  using pod = openPod(input.netns)
+  return await undoing(host, (undo) => connect(input, host, conf, pod, undo))
 }
 
-async function connect(input: PluginInput, host: PluginHost, undo: Undo): Promise<Result> {
-  const conf = ptpConf(input)
-  using pod = openPod(input.netns)
+async function connect(
+  input: PluginInput,
+  host: PluginHost,
+  conf: v.InferOutput<typeof schema>,
+  pod: Pod,
+  undo: Undo,
+): Promise<Result> {
   const name = vethName(input, host, pod)
   createVeth(input, host, pod, { name, mtu: conf.mtu }, undo)
   host.failpoint('ptp.linked')
@@ -63,7 +70,7 @@ async function connect(input: PluginInput, host: PluginHost, undo: Undo): Promis
   if (conf.ipMasq) {
     undo.add('masquerade', () => unmasquerade(hostNetns(host).nft, input.config.name, input))
     await masquerade(
-      hostNetns(host).nft,
+      host,
       input.config.name,
       input,
       ipam.ips.map(({ address }) => address),

@@ -4,14 +4,15 @@
  * One table for all networks, its structure always the same; a pod is an element of two sets, and both name their owner.
  */
 
-import type { Attachment } from '#cni/plugin.ts'
+import type { Attachment, PluginHost } from '#cni/plugin.ts'
 import type { IpNetText } from '#ip/text.ts'
 import { formatIp } from '#ip/address.ts'
 import { formatCidr, networkOf, parseIpNet } from '#ip/prefix.ts'
 import type { NetlinkSocket } from '#netlink/socket.ts'
 import { ensureTable } from '#nft/ensure.ts'
 import { hookPriority, type Table } from '#nft/table.ts'
-import { dropOwned, dropStale, firstMissing, OWNED, putOwned, type OwnedElement } from './owned.ts'
+import { hostNetns } from '../link/host-netns.ts'
+import { dropOwned, dropStale, firstMissing, noteOf, OWNED, putOwned, type OwnedElement } from './owned.ts'
 
 const rule = (text: string, reason: string) => ({ text, owner: 'masquerade', reason })
 
@@ -64,13 +65,16 @@ function elementsOf(address: IpNetText): readonly OwnedElement[] {
 
 /** Masquerades these addresses of an attachment from now on. */
 export async function masquerade(
-  socket: NetlinkSocket,
+  host: PluginHost,
   network: string,
   attachment: Attachment,
   addresses: readonly IpNetText[],
 ): Promise<void> {
-  await ensureTable(socket, masqueradeTable)
-  putOwned(socket, masqueradeTable, network, attachment, addresses.flatMap(elementsOf))
+  const { nft } = hostNetns(host)
+  const elements = addresses.flatMap(elementsOf)
+  await ensureTable(nft, masqueradeTable)
+  putOwned(nft, masqueradeTable, network, attachment, elements)
+  host.rules?.push(noteOf(masqueradeTable, elements))
 }
 
 export const unmasquerade = (socket: NetlinkSocket, network: string, attachment: Attachment): void =>

@@ -1,5 +1,6 @@
 /** Elements of Heddle's nftables tables that belong to attachments: put, found again and removed by the owner in their comment. */
 
+import type { RulesNote } from '#cni/attachment/record.ts'
 import type { Attachment } from '#cni/plugin.ts'
 import type { NetlinkSocket } from '#netlink/socket.ts'
 import type { Part } from '#nft/datatype.ts'
@@ -58,6 +59,24 @@ export function putOwned(
     })
   }
 }
+
+/** For `PluginHost.rules`: the elements as they can be put back, with what their table is made of. */
+export const noteOf = (
+  { family, name }: Table,
+  elements: readonly OwnedElement[],
+  conditions?: RulesNote['conditions'],
+): RulesNote => ({
+  family,
+  table: name,
+  ...(conditions === undefined ? {} : { conditions }),
+  elements: elements.map(({ set, key, data }) => ({
+    set,
+    key: [...key],
+    ...(data === undefined || !isParts(data) ? {} : { data: [...data] }),
+  })),
+})
+
+const isParts = (data: NonNullable<Element['data']>): data is readonly Part[] => Array.isArray(data)
 
 /** The same key; or, where prefixes are involved, the same address with another prefix, which the kernel refuses as an overlap. */
 const collides = (a: Pick<Element, 'key'>, b: Pick<Element, 'key'>): boolean =>

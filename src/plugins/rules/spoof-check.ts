@@ -1,11 +1,12 @@
 /** `macspoofchk`: a bridge port may send only with the MAC address of its pod. */
 
-import type { Attachment } from '#cni/plugin.ts'
+import type { Attachment, PluginHost } from '#cni/plugin.ts'
 import type { MacText } from '#ip/text.ts'
 import type { NetlinkSocket } from '#netlink/socket.ts'
 import { ensureTable } from '#nft/ensure.ts'
 import type { Table } from '#nft/table.ts'
-import { dropOwned, dropStale, firstMissing, OWNED, putOwned, type OwnedElement } from './owned.ts'
+import { hostNetns } from '../link/host-netns.ts'
+import { dropOwned, dropStale, firstMissing, noteOf, OWNED, putOwned, type OwnedElement } from './owned.ts'
 
 /** Before everything else on a bridge: NF_BR_PRI_NAT_DST_BRIDGED (linux/netfilter_bridge.h). */
 const PRIORITY = -300
@@ -37,14 +38,17 @@ const elementsOf = (port: string, mac: MacText): readonly OwnedElement[] => [
 
 /** From now on the port forwards only frames with this source. */
 export async function checkSpoofing(
-  socket: NetlinkSocket,
+  host: PluginHost,
   network: string,
   attachment: Attachment,
   port: string,
   mac: MacText,
 ): Promise<void> {
-  await ensureTable(socket, spoofTable)
-  putOwned(socket, spoofTable, network, attachment, elementsOf(port, mac))
+  const { nft } = hostNetns(host)
+  const elements = elementsOf(port, mac)
+  await ensureTable(nft, spoofTable)
+  putOwned(nft, spoofTable, network, attachment, elements)
+  host.rules?.push(noteOf(spoofTable, elements))
 }
 
 export const dropSpoofCheck = (socket: NetlinkSocket, network: string, attachment: Attachment): void =>

@@ -1,0 +1,128 @@
+/**
+ * What is remembered of each call of ADD that made something: for whom, where its sandbox is, and all that a DEL needs. From the record alone an attachment can be undone when
+ * its runtime never comes back, and its rules put back when somebody flushes them. Files below /run: they outlive a kill, and a reboot takes them as it takes the links.
+ */
+
+import { createHash, randomUUID } from 'node:crypto'
+import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+
+import * as v from 'valibot'
+
+import { tableFamilies } from '#nft/table.ts'
+import { hasCode } from '#sys/errno.ts'
+import { jsonObject } from '../schema.ts'
+
+const part = v.union([v.string(), v.number()])
+
+const rules = v.object({
+  family: v.picklist(tableFamilies),
+  table: v.string(),
+  /** What the table's text was made with, where it is not always the same. */
+  conditions: v.exactOptional(v.object({ v4: v.string(), v6: v.string() })),
+  elements: v.array(v.object({ set: v.string(), key: v.array(part), data: v.exactOptional(v.array(part)) })),
+})
+
+const schema = v.object({
+  version: v.literal(1),
+  /** Another one with every ADD. */
+  id: v.string(),
+  /** `adding`: an ADD runs, or was killed. `leaving`: a DEL has begun, and what it removed must not come back. */
+  state: v.picklist(['adding', 'ready', 'leaving']),
+  type: v.string(),
+  network: v.string(),
+  containerId: v.string(),
+  ifname: v.string(),
+  /** Path of the sandbox's namespace, and which one it was: `device:inode`. */
+  netns: v.string(),
+  netnsId: v.exactOptional(v.string()),
+  /** The pid namespace in which a path through /proc means something. */
+  pidns: v.exactOptional(v.string()),
+  boot: v.string(),
+  /** Milliseconds since 1970. */
+  since: v.number(),
+  /** The plugin's configuration, without the previous result. */
+  config: jsonObject,
+  args: v.array(v.tuple([v.string(), v.string()])),
+  path: v.array(v.string()),
+  rules: v.array(rules),
+})
+
+/** Elements that belong to an attachment, in a table of nftables. */
+export type RulesNote = v.InferOutput<typeof rules>
+export type AttachmentRecord = v.InferOutput<typeof schema>
+/** Each plugin of a chain has its own. */
+export type RecordKey = Pick<AttachmentRecord, 'type' | 'network' | 'containerId' | 'ifname'>
+
+/** Where a host keeps its records. */
+export const recordFolder = (root: string): string => join(root, '/run/heddle/attachments')
+
+/** Names are too long together for one file name. */
+const nameOf = ({ type, network, containerId, ifname }: RecordKey): string =>
+  createHash('sha256').update(`${type}:${network}:${containerId}:${ifname}`).digest('hex').slice(0, 32)
+
+export const recordFile = (folder: string, key: RecordKey): string => join(folder, `${nameOf(key)}.json`)
+
+/** Held by whoever works on the attachment. */
+export const recordLock = (folder: string, key: RecordKey): string => join(folder, `${nameOf(key)}.lock`)
+
+/** Whole or not at all for whoever reads it. Not synced: with the machine the attachment is gone too. Throws what the file system throws. */
+export function writeRecord(folder: string, record: AttachmentRecord): void {
+  const file = recordFile(folder, record)
+  const fresh = `${file}.${randomUUID().slice(0, 8)}.tmp`
+  const write = (): void => writeFileSync(fresh, JSON.stringify(record), { flag: 'wx', mode: 0o600 })
+  try {
+    try {
+      write()
+    } catch (error) {
+      if (!hasCode(error, 'ENOENT')) throw error
+      mkdirSync(dirname(file), { recursive: true, mode: 0o700 })
+      write()
+    }
+    renameSync(fresh, file)
+  } catch (error) {
+    rmSync(fresh, { force: true })
+    throw error
+  }
+}
+
+/** Undefined where there is none, or none that can be read. */
+export const readRecord = (folder: string, key: RecordKey): AttachmentRecord | undefined =>
+  parseFile(recordFile(folder, key))
+
+export const removeRecord = (folder: string, key: RecordKey): void => rmSync(recordFile(folder, key), { force: true })
+
+/** All that can be read. */
+export function listRecords(folder: string): readonly AttachmentRecord[] {
+  return namesIn(folder)
+    .filter((name) => name.endsWith('.json'))
+    .flatMap((name) => parseFile(join(folder, name)) ?? [])
+}
+
+export function namesIn(folder: string): readonly string[] {
+  try {
+    return readdirSync(folder)
+  } catch (error) {
+    if (hasCode(error, 'ENOENT', 'ENOTDIR')) return []
+    throw error
+  }
+}
+
+function parseFile(file: string): AttachmentRecord | undefined {
+  try {
+    return parseRecord(readFileSync(file, 'utf8'))
+  } catch (error) {
+    if (hasCode(error, 'ENOENT')) return undefined
+    throw error
+  }
+}
+
+/** The record in a file's text; undefined for anything else. */
+export function parseRecord(text: string): AttachmentRecord | undefined {
+  try {
+    const record = v.safeParse(schema, JSON.parse(text))
+    return record.success ? record.output : undefined
+  } catch {
+    return undefined
+  }
+}
