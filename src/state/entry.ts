@@ -7,7 +7,7 @@
 import { familyOf } from '#ip/prefix.ts'
 import type { CidrText, Family, IpNetText, IpText, MacText } from '#ip/text.ts'
 import type { Table } from '#nft/table.ts'
-import { routeProtocol } from './protocol.ts'
+import { routeProtocol, routeScope } from './protocol.ts'
 
 /** Who put an entry here (`flannel/vxlan`) and which object made it (`node/worker-2`). */
 export interface Origin {
@@ -81,13 +81,14 @@ export interface RouteEntry {
   readonly onlink?: boolean
   /** Like `src A`: the address that the node itself uses. */
   readonly src?: IpText
-  /** Absent: as `ip route` chooses (`normal` fills it in). */
+  /** Absent: as `ip route` chooses, but spread where there is a next hop (`routeScope`; `normal` fills it in). */
   readonly scope?: RouteScope
   /** Who programmed it (rtnetlink.h RTPROT_*); absent means ours (`routeProtocol`). */
   readonly protocol?: number
 }
 
-export type RouteScope = 'global' | 'link' | 'host'
+/** A number: one of those between global and site, which mean as much as global. */
+export type RouteScope = 'global' | 'link' | 'host' | number
 
 /** Like `ip rule add priority P from S lookup T`. */
 export interface RuleEntry {
@@ -192,8 +193,9 @@ export const MAIN_TABLE = 254
 export const LINK_ALIAS = 'heddle agent'
 
 /** The same entry with every default that the kernel would fill in, so that wanted and observed entries compare field by field. */
-export function normal(entry: Entry): Entry {
-  if (entry.kind !== 'route') return entry
+export const normal = (entry: Entry): Entry => (entry.kind === 'route' ? normalRoute(entry) : entry)
+
+export function normalRoute(entry: RouteEntry): RouteEntry {
   if (entry.onlink !== undefined && entry.scope !== undefined && entry.protocol !== undefined) return entry
   const { kind, dst, table, priority, type } = entry
   return {
@@ -211,9 +213,10 @@ export function normal(entry: Entry): Entry {
   }
 }
 
-/** As iproute2 chooses: host for local routes, link for IPv4 routes without a next hop, else global. IPv6 knows only global. */
-function defaultScope(route: RouteEntry): RouteScope {
-  if (familyOf(route.dst) === 6) return 'global'
-  if (route.type === 'local') return 'host'
-  return route.type === 'unicast' && route.via === undefined ? 'link' : 'global'
+/** As iproute2 chooses (host for local routes, link for IPv4 routes without a next hop, else global), but spread where many share a device. IPv6 knows only global. */
+function defaultScope({ dst, type, via }: RouteEntry): RouteScope {
+  if (familyOf(dst) === 6) return 'global'
+  if (type === 'local') return 'host'
+  if (type !== 'unicast') return 'global'
+  return via === undefined ? 'link' : routeScope(dst)
 }

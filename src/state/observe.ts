@@ -82,7 +82,7 @@ const SCOPES: Readonly<Record<string, RouteScope>> = { global: 'global', link: '
 export function routeEntry(route: SeenRoute, devices: Devices): RouteEntry | undefined {
   const type = TYPES[route.type]
   if (type === undefined) return undefined
-  const scope = SCOPES[route.scope]
+  const scope = typeof route.scope === 'number' ? route.scope : SCOPES[route.scope]
   // IPv6 shows the loopback device for routes that lead nowhere.
   const dev = type === 'blackhole' || type === 'unreachable' ? undefined : devices.nameOf(route.oif ?? 0)
   return {

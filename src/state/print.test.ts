@@ -41,13 +41,13 @@ const TABLE: [Entry, string, string][] = [
       via: '10.244.1.0' as IpText,
       onlink: true,
     },
-    'ip route replace 10.244.1.0/24 via 10.244.1.0 dev flannel.1 proto 201 onlink',
-    'ip route delete 10.244.1.0/24 via 10.244.1.0 dev flannel.1 proto 201 onlink',
+    'ip route replace 10.244.1.0/24 via 10.244.1.0 dev flannel.1 proto 201 scope 84 onlink',
+    'ip route delete 10.244.1.0/24 via 10.244.1.0 dev flannel.1 proto 201 scope 84 onlink',
   ],
   [
     { kind: 'route', dst: 'fd00:10:244::/64' as CidrText, table: 100, priority: 1024, type: 'blackhole' },
-    'ip route replace blackhole fd00:10:244::/64 table 100 proto 243',
-    'ip route delete blackhole fd00:10:244::/64 table 100 proto 243',
+    'ip route replace blackhole fd00:10:244::/64 table 100 proto 203',
+    'ip route delete blackhole fd00:10:244::/64 table 100 proto 203',
   ],
   [
     {

@@ -1,8 +1,16 @@
 /** Entries as the commands that would make them: for `--dry-run`, for logs, and for people who want to do it by hand. */
 
 import type { Operation } from './diff.ts'
-import { MAIN_TABLE, defaultPriority, type Entry, type LinkData, type RouteEntry, type RuleEntry } from './entry.ts'
-import { routeProtocol } from './protocol.ts'
+import {
+  MAIN_TABLE,
+  defaultPriority,
+  normalRoute,
+  type Entry,
+  type LinkData,
+  type RouteEntry,
+  type RuleEntry,
+} from './entry.ts'
+import { HEDDLE_PROTOCOL } from './protocol.ts'
 
 /** One operation as one command line. */
 export function printOperation(operation: Operation): string {
@@ -77,20 +85,25 @@ function linkType(data: LinkData): string {
   )
 }
 
-function route(entry: RouteEntry): string {
+function route(wanted: RouteEntry): string {
+  const entry = normalRoute(wanted)
   return words(
     entry.type !== 'unicast' && entry.type,
     entry.dst,
     entry.via && `via ${entry.via}`,
     entry.dev && `dev ${entry.dev}`,
     entry.table !== MAIN_TABLE && `table ${entry.table}`,
-    `proto ${protocol(entry.protocol ?? routeProtocol(entry.dst))}`,
-    entry.scope !== undefined && entry.scope !== 'global' && `scope ${entry.scope}`,
+    `proto ${protocol(entry.protocol ?? HEDDLE_PROTOCOL)}`,
+    entry.scope !== undefined && showsScope(entry) && `scope ${entry.scope}`,
     entry.src && `src ${entry.src}`,
     entry.priority !== defaultPriority(entry.dst) && `metric ${entry.priority}`,
     entry.onlink === true && 'onlink',
   )
 }
+
+/** Not where `ip route` chooses the same by itself. */
+const showsScope = ({ scope, type, via }: RouteEntry): boolean =>
+  scope !== 'global' && !(scope === 'host' && type === 'local') && !(scope === 'link' && via === undefined)
 
 function rule(entry: RuleEntry): string {
   const mask = entry.mask === undefined ? '' : `/0x${entry.mask.toString(16)}`

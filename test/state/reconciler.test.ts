@@ -167,7 +167,7 @@ test('every kind of entry comes to be in the kernel, and a second reading finds 
   )
   assert.match(
     b.ip('ip', 'route', 'show', '10.244.2.0/24'),
-    /^10\.244\.2\.0\/24 via 10\.244\.2\.0 dev flannel\.1 proto 2\d\d onlink/,
+    /^10\.244\.2\.0\/24 via 10\.244\.2\.0 dev flannel\.1 proto 20\d scope \d+ onlink/,
   )
   assert.match(b.ip('ip', 'neigh', 'show', 'dev', 'flannel.1'), /10\.244\.2\.0 lladdr 02:00:00:01:00:02 PERMANENT/)
   assert.match(b.ip('bridge', 'fdb', 'show', 'dev', 'flannel.1'), /02:00:00:01:00:02 dst 172\.16\.0\.2 self permanent/)
