@@ -51,13 +51,13 @@ export const nest = <T>(type: number, codec: Codec<T>): Attribute<T> => ({
   flags: NLA_F_NESTED,
 })
 
-/** An attribute that may come several times. */
-export const many = <T>(type: number, codec: Codec<T>): Attribute<readonly T[]> => ({
+/** An attribute that may come several times. `flags`: NLA_F_NESTED for items that hold attributes, where the kernel asks for it. */
+export const many = <T>(type: number, codec: Codec<T>, flags = 0): Attribute<readonly T[]> => ({
   type,
   // The engine below writes and reads the items one by one; the list itself never reaches this codec.
   codec: codec as unknown as Codec<readonly T[]>,
   many: true,
-  flags: 0,
+  flags,
 })
 
 /** `attributes('route', { dst: attr(1, ip), … })`: type, encoder and decoder in one. Written in the order of the value's keys. */
