@@ -8,13 +8,15 @@ import { hasCode } from '#sys/errno.ts'
 import { writeSysctl } from '#sys/sysctl.ts'
 import type { Devices } from './devices.ts'
 import type { Operation } from './diff.ts'
-import { LINK_ALIAS, type LinkEntry } from './entry.ts'
+import { LINK_ALIAS, type EntryKind, type LinkEntry } from './entry.ts'
 import type { Failure } from './kernel.ts'
 import { isDone, linkInfo, requestOf } from './messages.ts'
+import { isWireguard, type WireguardControl } from './wireguard-control.ts'
 
 export interface ApplierOptions {
   readonly route: NetlinkSocket
   readonly nft: NetlinkSocket
+  readonly wireguard: WireguardControl
   readonly devices: Devices
   /** Takes in what the kernel has told so far. */
   readonly catchUp: () => void
@@ -33,7 +35,7 @@ export class Applier {
     const failures: Failure[] = []
     let batch: Operation[] = []
     const flush = (): void => {
-      failures.push(...this.#send(batch))
+      failures.push(...this.#send(batch), ...this.#sendWireguard(batch))
       batch = []
     }
     for (const operation of operations) {
@@ -74,6 +76,16 @@ export class Applier {
         failures.push({ operation, error })
     }
     return failures
+  }
+
+  #sendWireguard(operations: readonly Operation[]): Failure[] {
+    const own = operations.filter(isWireguard)
+    if (own.length === 0) return []
+    try {
+      return this.#options.wireguard.apply(own, this.#options.devices)
+    } catch (error) {
+      return own.map((operation) => ({ operation, error: asError(error) }))
+    }
   }
 
   async #one(operation: Operation): Promise<void> {
@@ -132,7 +144,8 @@ export class Applier {
   }
 }
 
-const isBatched = ({ entry: { kind } }: Operation): boolean =>
-  kind === 'address' || kind === 'route' || kind === 'rule' || kind === 'neigh' || kind === 'fdb'
+const BATCHED: ReadonlySet<EntryKind> = new Set(['address', 'wireguard', 'wgpeer', 'neigh', 'fdb', 'route', 'rule'])
+
+const isBatched = ({ entry: { kind } }: Operation): boolean => BATCHED.has(kind)
 
 const asError = (thrown: unknown): Error => (thrown instanceof Error ? thrown : new Error(String(thrown)))

@@ -16,10 +16,12 @@ const RANK: Readonly<Record<EntryKind, number>> = {
   link: 1,
   sysctl: 2,
   address: 3,
-  neigh: 4,
-  fdb: 5,
-  route: 6,
-  rule: 7,
+  wireguard: 4,
+  wgpeer: 5,
+  neigh: 6,
+  fdb: 7,
+  route: 8,
+  rule: 9,
 }
 
 /**

@@ -6,7 +6,10 @@
 
 import { familyOf } from '#ip/prefix.ts'
 import type { CidrText, Family, IpNetText, IpText, MacText } from '#ip/text.ts'
+import type { Endpoint } from '#netlink/wireguard.ts'
+import type { WgKeyText } from '#netlink/wireguard-key.ts'
 import type { Table } from '#nft/table.ts'
+import type { Secret } from '#sys/secret.ts'
 import { routeProtocol, routeScope } from './protocol.ts'
 
 /** Who put an entry here (`flannel/vxlan`) and which object made it (`node/worker-2`). */
@@ -38,6 +41,11 @@ export interface IpipData {
   readonly pathMtuDiscovery: boolean
 }
 
+/** A WireGuard device; its keys and peers are entries of their own. */
+export interface WireguardData {
+  readonly type: 'wireguard'
+}
+
 export interface BridgeData {
   readonly type: 'bridge'
 }
@@ -47,7 +55,7 @@ export interface DummyData {
   readonly type: 'dummy'
 }
 
-export type LinkData = VxlanData | IpipData | BridgeData | DummyData
+export type LinkData = VxlanData | IpipData | WireguardData | BridgeData | DummyData
 
 /** A device that Heddle makes and keeps up. Like `ip link add NAME mtu M address A type T …`. */
 export interface LinkEntry {
@@ -133,7 +141,42 @@ export interface NftEntry {
   readonly table: Table
 }
 
-export type Entry = LinkEntry | AddressEntry | RouteEntry | RuleEntry | NeighEntry | FdbEntry | SysctlEntry | NftEntry
+/** A WireGuard device's own side. Like `wg set D listen-port P private-key …`. */
+export interface WireguardEntry {
+  readonly kind: 'wireguard'
+  readonly dev: string
+  /** What the private key must be the private key of. */
+  readonly publicKey: WgKeyText
+  /** Always there in what is wanted; never in what was observed. */
+  readonly privateKey?: Secret
+  readonly listenPort: number
+}
+
+/** A WireGuard device's peer. Like `wg set D peer KEY endpoint A:P allowed-ips … persistent-keepalive S`. */
+export interface WgPeerEntry {
+  readonly kind: 'wgpeer'
+  readonly dev: string
+  readonly publicKey: WgKeyText
+  /** Where it was said to be. Always there in what is wanted. */
+  readonly endpoint?: Endpoint
+  /** Sorted as text. */
+  readonly allowedIps: readonly CidrText[]
+  /** Seconds; 0 is off. */
+  readonly keepalive: number
+  readonly presharedKey?: Secret
+}
+
+export type Entry =
+  | LinkEntry
+  | AddressEntry
+  | RouteEntry
+  | RuleEntry
+  | NeighEntry
+  | FdbEntry
+  | WireguardEntry
+  | WgPeerEntry
+  | SysctlEntry
+  | NftEntry
 export type EntryKind = Entry['kind']
 
 /** An entry somebody wants, with who and why. */
@@ -159,6 +202,10 @@ export function keyOf(entry: Entry): Key {
       return `neigh ${entry.dev} ${entry.ip}`
     case 'fdb':
       return `fdb ${entry.dev} ${entry.mac}`
+    case 'wireguard':
+      return `wireguard ${entry.dev}`
+    case 'wgpeer':
+      return `wgpeer ${entry.dev} ${entry.publicKey}`
     case 'sysctl':
       return `sysctl ${entry.key}`
     case 'nft':
@@ -176,6 +223,8 @@ export function deviceOf(entry: Entry): string | undefined {
     case 'address':
     case 'neigh':
     case 'fdb':
+    case 'wireguard':
+    case 'wgpeer':
     case 'route':
     case 'sysctl':
       return entry.dev

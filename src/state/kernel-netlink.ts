@@ -29,6 +29,8 @@ import type { Change, Failure, Kernel } from './kernel.ts'
 import { NodeState } from './node-state.ts'
 import { addressEntry, fdbEntry, linkEntry, neighEntry, neighKey, routeEntry, ruleEntry } from './observe.ts'
 import { isHeddleProtocol } from './protocol.ts'
+import { WireguardControl } from './wireguard-control.ts'
+import { WireguardWatch } from './wireguard-watch.ts'
 
 export interface NetlinkKernelOptions {
   readonly clock: Clock
@@ -42,6 +44,8 @@ export interface NetlinkKernelOptions {
 
 /** The kernel tells nobody when a sysctl changes. */
 const SYSCTL_MS = 2000
+/** Nor when a WireGuard device's peers do. */
+const WIREGUARD_MS = 1500
 
 export class NetlinkKernel implements Kernel {
   readonly #route: NetlinkSocket
@@ -49,12 +53,17 @@ export class NetlinkKernel implements Kernel {
   readonly #options: NetlinkKernelOptions
   readonly #devices = new Devices()
   readonly #applier: Applier
+  readonly #wireguard: WireguardControl
+  readonly #wireguardWatch = new WireguardWatch()
+  readonly #wireguardDevices = new Set<string>()
   readonly #tables = new Map<Key, NftEntry>()
   readonly #sysctls = new Map<Key, string>()
   readonly #stack = new DisposableStack()
   #monitor: NetlinkMonitor | undefined
   #changes: Change[] | 'overrun' = []
   #changed: () => void = () => undefined
+  /** As it was when everything was read: the reconciler's own, which goes on changing. */
+  #wanted = new NodeState()
   #relevant: (key: Key) => boolean = () => false
 
   constructor(options: NetlinkKernelOptions) {
@@ -62,9 +71,11 @@ export class NetlinkKernel implements Kernel {
     const where = options.netns === undefined ? {} : { netns: options.netns }
     this.#route = this.#stack.use(NetlinkSocket.open(where))
     this.#nft = this.#stack.use(openNft(where))
+    this.#wireguard = this.#stack.use(new WireguardControl(options.netns))
     this.#applier = new Applier({
       route: this.#route,
       nft: this.#nft,
+      wireguard: this.#wireguard,
       devices: this.#devices,
       inside: (fn) => this.#inside(fn),
       catchUp: () => this.#monitor?.drain(),
@@ -88,6 +99,7 @@ export class NetlinkKernel implements Kernel {
       new RulesetWatch((event) => this.#guard(() => this.#onRuleset(event)), { ...where, own: [this.#nft] }).unref(),
     )
     this.#stack.use(this.#options.clock.interval(SYSCTL_MS, () => this.#checkSysctls()))
+    this.#stack.use(this.#options.clock.interval(WIREGUARD_MS, () => this.#guard(() => this.#checkWireguard())))
     for (const link of listLinks(this.#route)) this.#devices.put(link)
   }
 
@@ -113,6 +125,10 @@ export class NetlinkKernel implements Kernel {
     for (const rule of listRules(this.#route)) take(ruleEntry(rule), isHeddleProtocol(rule.protocol))
     for (const neigh of listNeighs(this.#route)) take(neighEntry(neigh, this.#devices), own.has(neigh.index))
     for (const index of own) for (const fdb of listFdb(this.#route, { index })) take(fdbEntry(fdb, this.#devices), true)
+    this.#wanted = wanted
+    this.#wireguardDevices.clear()
+    for (const link of links.filter(({ index, info }) => own.has(index) && info?.kind === 'wireguard'))
+      for (const entry of this.#readWireguard(link)) seen.put(entry)
     for (const entry of this.#seenTables(wanted)) seen.put(entry)
     for (const entry of wanted.entries()) {
       if (entry.kind !== 'sysctl') continue
@@ -128,6 +144,7 @@ export class NetlinkKernel implements Kernel {
         const link = findLink(this.#route, wanted.name)
         if (link === undefined) return undefined
         this.#devices.put(link)
+        if (link.info?.kind === 'wireguard') this.#wireguardDevices.add(link.name)
         return linkEntry(link, this.#devices)
       }
       case 'sysctl': {
@@ -182,6 +199,10 @@ export class NetlinkKernel implements Kernel {
     if (entry.kind === 'nft') {
       if (verb === 'remove') this.#tables.delete(key)
       else this.#tables.set(key, entry)
+    }
+    if (entry.kind === 'link' && entry.data.type === 'wireguard') {
+      if (verb === 'remove') this.#forgetWireguard(entry.name)
+      else this.#wireguardDevices.add(entry.name)
     }
     if (entry.kind === 'sysctl') {
       if (verb === 'remove') this.#sysctls.delete(key)
@@ -263,6 +284,7 @@ export class NetlinkKernel implements Kernel {
 
   #onLinkGone(index: number): void {
     const link = this.#devices.delete(index)
+    if (link !== undefined) this.#wireguardWatch.forget(link.name)
     if (link !== undefined && this.#devices.indexOf(link.name) === undefined)
       this.#tell({ what: 'device-gone', name: link.name })
   }
@@ -275,6 +297,27 @@ export class NetlinkKernel implements Kernel {
     for (const key of keys) {
       const entry = this.#tables.get(key)
       if (entry !== undefined && !isAsWanted(this.#nft, entry.table)) this.#tell({ what: 'gone', key })
+    }
+  }
+
+  /** What a device of ours holds, which from now on is looked at regularly. */
+  #readWireguard({ name, index }: Link): Entry[] {
+    this.#wireguardDevices.add(name)
+    const device = this.#wireguard.read(index)
+    return device === undefined ? [] : this.#wireguardWatch.take(name, device, this.#wanted)
+  }
+
+  #forgetWireguard(name: string): void {
+    this.#wireguardDevices.delete(name)
+    this.#wireguardWatch.forget(name)
+  }
+
+  #checkWireguard(): void {
+    for (const name of this.#wireguardDevices) {
+      const index = this.#devices.indexOf(name)
+      const device = index === undefined ? undefined : this.#wireguard.read(index)
+      if (device === undefined) continue
+      for (const change of this.#wireguardWatch.changes(name, device, this.#wanted)) this.#tell(change)
     }
   }
 

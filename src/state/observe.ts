@@ -33,6 +33,7 @@ export function linkEntry(link: Link, devices: Devices): LinkEntry | undefined {
 function linkData({ info }: Link, devices: Devices): LinkData | undefined {
   if (info?.kind === 'bridge') return { type: 'bridge' }
   if (info?.kind === 'dummy') return { type: 'dummy' }
+  if (info?.kind === 'wireguard') return { type: 'wireguard' }
   if (info?.kind === 'ipip') return ipipData(info.data ?? {})
   if (info?.kind !== 'vxlan') return undefined
   const { id, local, link, port, learning, gbp } = info.data ?? {}

@@ -1,5 +1,6 @@
 /** Entries as the commands that would make them: for `--dry-run`, for logs, and for people who want to do it by hand. */
 
+import type { Endpoint } from '#netlink/wireguard.ts'
 import type { Operation } from './diff.ts'
 import {
   MAIN_TABLE,
@@ -38,6 +39,16 @@ export function printEntry(entry: Entry, verb: 'add' | 'change' = 'add'): string
       return `ip neighbour replace ${entry.ip} lladdr ${entry.mac} dev ${entry.dev} nud permanent`
     case 'fdb':
       return `bridge fdb replace ${entry.mac} dev ${entry.dev} dst ${entry.dst} self permanent`
+    case 'wireguard':
+      return `wg set ${entry.dev} listen-port ${entry.listenPort} private-key (that of ${entry.publicKey})`
+    case 'wgpeer':
+      return words(
+        `wg set ${entry.dev} peer ${entry.publicKey}`,
+        entry.endpoint && `endpoint ${printEndpoint(entry.endpoint)}`,
+        `allowed-ips ${entry.allowedIps.join(',')}`,
+        `persistent-keepalive ${entry.keepalive}`,
+        entry.presharedKey && 'preshared-key (secret)',
+      )
     case 'sysctl':
       return `sysctl -w ${entry.key}=${entry.value}`
     case 'nft':
@@ -62,6 +73,10 @@ export function printRemoval(entry: Entry): string {
       return `ip neighbour delete ${entry.ip} dev ${entry.dev}`
     case 'fdb':
       return `bridge fdb delete ${entry.mac} dev ${entry.dev} dst ${entry.dst} self`
+    case 'wireguard':
+      return `# the key and port of ${entry.dev} go with it`
+    case 'wgpeer':
+      return `wg set ${entry.dev} peer ${entry.publicKey} remove`
     case 'sysctl':
       return `# ${entry.key} is left as it is`
     case 'nft':
@@ -70,6 +85,9 @@ export function printRemoval(entry: Entry): string {
       return entry satisfies never
   }
 }
+
+/** As `wg` writes it. */
+const printEndpoint = ({ ip, port }: Endpoint): string => (ip.includes(':') ? `[${ip}]:${port}` : `${ip}:${port}`)
 
 function linkType(data: LinkData): string {
   if (data.type === 'ipip')

@@ -1,7 +1,7 @@
 /** Does the kernel hold what is wanted? Fields that the wanted entry leaves open may be anything. */
 
 import type { Table } from '#nft/table.ts'
-import type { Entry, LinkData, LinkEntry, RouteEntry, RuleEntry } from './entry.ts'
+import type { Entry, LinkData, LinkEntry, RouteEntry, RuleEntry, WgPeerEntry } from './entry.ts'
 
 /** Both entries must be `normal` and have the same key: what is part of the key is not compared again. */
 export function same(wanted: Entry, seen: Entry): boolean {
@@ -17,6 +17,10 @@ export function same(wanted: Entry, seen: Entry): boolean {
       return seen.kind === 'neigh' && wanted.mac === seen.mac
     case 'fdb':
       return seen.kind === 'fdb' && wanted.dst === seen.dst
+    case 'wireguard':
+      return seen.kind === 'wireguard' && wanted.publicKey === seen.publicKey && wanted.listenPort === seen.listenPort
+    case 'wgpeer':
+      return seen.kind === 'wgpeer' && samePeer(wanted, seen)
     case 'sysctl':
       return seen.kind === 'sysctl' && wanted.value === seen.value
     case 'nft':
@@ -54,6 +58,15 @@ const sameRoute = (a: RouteEntry, b: RouteEntry): boolean =>
   a.onlink === b.onlink &&
   a.scope === b.scope &&
   a.src === b.src
+
+function samePeer(a: WgPeerEntry, b: WgPeerEntry): boolean {
+  const isThere = a.endpoint?.ip === b.endpoint?.ip && a.endpoint?.port === b.endpoint?.port
+  const secret =
+    a.presharedKey === undefined || b.presharedKey === undefined
+      ? a.presharedKey === b.presharedKey
+      : a.presharedKey.equals(b.presharedKey)
+  return isThere && secret && a.keepalive === b.keepalive && a.allowedIps.join() === b.allowedIps.join()
+}
 
 const sameRule = (a: RuleEntry, b: RuleEntry): boolean => a.table === b.table && a.mask === b.mask
 
