@@ -8,6 +8,7 @@
 import { spawn } from 'node:child_process'
 import { readdirSync } from 'node:fs'
 import os from 'node:os'
+import { join, resolve } from 'node:path'
 
 import { filesBelow } from './files.mjs'
 import { pinnedNode, root, systemPath } from './paths.mjs'
@@ -42,6 +43,18 @@ function namespaces() {
   }
 }
 
+/** HEDDLE_TEST_RECORD names a file for one line of JSON a test, beside what people read. */
+function reporters() {
+  const record = process.env['HEDDLE_TEST_RECORD']
+  const spec = ['--test-reporter=spec', '--test-reporter-destination=stdout']
+  if (record === undefined) return spec
+  return [
+    ...spec,
+    `--test-reporter=${join(root, 'tools/vm/record.mjs')}`,
+    `--test-reporter-destination=${resolve(record)}`,
+  ]
+}
+
 function runNode(files, options) {
   const cores = os.availableParallelism?.() ?? os.cpus().length
   const args = [
@@ -49,7 +62,7 @@ function runNode(files, options) {
     '--test',
     `--test-concurrency=${Math.min(Math.max(cores, 2), MOST_AT_ONCE)}`,
     `--test-timeout=${TEST_LIMIT_MS}`,
-    ...(options.some((option) => option.startsWith('--test-reporter')) ? [] : ['--test-reporter=spec']),
+    ...(options.some((option) => option.startsWith('--test-reporter')) ? [] : reporters()),
     ...options,
     ...files,
   ]

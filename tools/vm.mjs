@@ -7,6 +7,7 @@
  *   npm run test:vm -- --test-name-pattern=vrf  options of `node --test` pass through
  *   npm run test:vm -- --command ip -d link     any command instead (the rest of the line)
  *
+ * HEDDLE_TEST_RECORD names a file for one line of JSON a test (tools/skips.mjs).
  * Exit status: the tests'; 77 where this machine cannot do it at all (the message says why).
  * Every instruction is emulated, which is slow; HEDDLE_VM_ACCEL=kvm uses KVM where that works.
  */
@@ -18,10 +19,11 @@ import { pinnedNode, root } from './paths.mjs'
 import { setup } from './setup.mjs'
 import { installDebianPackages } from './setup/debian.mjs'
 import { Problem, runTool } from './setup/problem.mjs'
-import { seconds } from './setup/step.mjs'
+import { seconds, step } from './setup/step.mjs'
 import { filesForMachine } from './vm/files.mjs'
 import { debianKernel } from './vm/kernel.mjs'
-import { accelerator, CORES, FILE_SERVERS, runInMachine } from './vm/machine.mjs'
+import { accelerator, CORES, FILE_SERVERS, RECORD_INSIDE, runInMachine } from './vm/machine.mjs'
+import { cacheEnv, warm } from './vm/warm.mjs'
 
 const RUN_LIMIT_MS = 25 * 60_000
 const HEARTBEAT_MS = 30_000
@@ -49,15 +51,19 @@ function obstacle() {
   return undefined
 }
 
-function testCommand(args) {
-  const options = args.filter((argument) => argument.startsWith('-'))
+function selected(args) {
   const filters = args.filter((argument) => !argument.startsWith('-')).map((filter) => filter.replace(/^\.\//, ''))
   const files = filesForMachine(filters)
-  if (files.length === 0) {
-    throw new Problem({ what: `no test file matches ${filters.join(' ')}`, remedy: 'give a part of a path' })
-  }
+  if (files.length > 0) return files
+  throw new Problem({ what: `no test file matches ${filters.join(' ')}`, remedy: 'give a part of a path' })
+}
+
+function testCommand(files, options) {
   return [
+    pinnedNode,
     '--disable-warning=ExperimentalWarning',
+    // Three reporters are one too many for its count of listeners.
+    '--disable-warning=MaxListenersExceededWarning',
     '--test',
     `--test-concurrency=${CORES}`,
     `--test-timeout=${TEST_LIMIT_MS}`,
@@ -65,6 +71,8 @@ function testCommand(args) {
     '--test-reporter-destination=stdout',
     `--test-reporter=${join(root, 'tools/vm/no-skips.mjs')}`,
     '--test-reporter-destination=stdout',
+    `--test-reporter=${join(root, 'tools/vm/record.mjs')}`,
+    `--test-reporter-destination=${RECORD_INSIDE}`,
     ...options,
     ...files,
   ]
@@ -90,10 +98,13 @@ await runTool('test:vm', async () => {
     'UV_THREADPOOL_SIZE=16',
     // In one file and without types, it starts in half the time.
     `HEDDLE_BIN=${join(root, 'dist/bin/heddle')}`,
-    `NODE_COMPILE_CACHE=${join(root, 'dist/lib/cache')}`,
-    'NODE_COMPILE_CACHE_PORTABLE=1',
+    ...Object.entries(cacheEnv).map(([name, value]) => `${name}=${value}`),
   ]
-  const command = args[0] === '--command' ? args.slice(1) : [pinnedNode, ...testCommand(args)]
+  const isCommand = args[0] === '--command'
+  const files = isCommand ? [] : selected(args)
+  await step('what the virtual machine loads', () => warm(files))
+  const options = args.filter((argument) => argument.startsWith('-'))
+  const command = isCommand ? args.slice(1) : testCommand(files, options)
   console.log(`test:vm: Debian ${kernel.version}, ${accel === 'tcg' ? 'emulated (slow)' : accel}`)
   const started = Date.now()
   // Results of files come in order, whichever ends first.
@@ -105,6 +116,7 @@ await runTool('test:vm', async () => {
     kernel,
     argv: ['/usr/bin/env', ...env, ...command],
     timeoutMs: RUN_LIMIT_MS,
+    record: process.env['HEDDLE_TEST_RECORD'],
   }).finally(() => clearInterval(heartbeat))
   console.log(`test:vm: ended with code ${code} after ${seconds(Date.now() - started)}`)
   return code

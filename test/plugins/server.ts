@@ -1,11 +1,14 @@
 /** `server.ts tcp|udp ADDRESS PORT ANSWER`: answers, and ends with the process that started it. */
 
 import { createSocket } from 'node:dgram'
+import { flushCompileCache } from 'node:module'
 import { createServer } from 'node:net'
 
 const [, , proto, address = '', port = '', answer = ''] = process.argv
 const reply = (peer: string | undefined): string => (answer === 'PEER' ? (peer ?? '').replace('::ffff:', '') : answer)
 const ready = (): void => void process.stdout.write('ready')
+// It will be killed; the next one shall start faster.
+flushCompileCache()
 
 if (proto === 'udp') {
   const socket = createSocket({ type: address.includes(':') ? 'udp6' : 'udp4' })

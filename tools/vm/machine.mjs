@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process'
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { copyFileSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import os from 'node:os'
 import { join } from 'node:path'
 
@@ -10,6 +10,9 @@ import { initrd } from './initrd.mjs'
 
 /** The program that shares files with the machine: QEMU's own, or (from Debian 13 on) that of the package virtiofsd. */
 export const FILE_SERVERS = ['/usr/lib/qemu/virtiofsd', '/usr/libexec/virtiofsd']
+
+/** A file inside that is brought out at the end. */
+export const RECORD_INSIDE = '/run/vm/record'
 
 /** Memory is taken only when it is used. */
 const MOST_MEGABYTES = 4096
@@ -24,10 +27,11 @@ export const accelerator = () => process.env['HEDDLE_VM_ACCEL'] ?? 'tcg'
 /**
  * Boots a machine over this machine's files (it sees them all; what it writes is lost), runs one command as root, turns it off.
  *
- * @param {{ kernel: import('./kernel.mjs').Kernel, argv: readonly string[], timeoutMs: number }} job output goes to this process's
+ * @param {{ kernel: import('./kernel.mjs').Kernel, argv: readonly string[], timeoutMs: number, record?: string | undefined }} job output goes to
+ *   this process's; what the command wrote to RECORD_INSIDE goes to the file `record`
  * @returns {Promise<number>} the command's exit status
  */
-export async function runInMachine({ kernel, argv, timeoutMs }) {
+export async function runInMachine({ kernel, argv, timeoutMs, record }) {
   const work = mkdtempSync(join(os.tmpdir(), 'heddle-vm-'))
   const file = (name) => join(work, name)
   const children = []
@@ -71,6 +75,7 @@ export async function runInMachine({ kernel, argv, timeoutMs }) {
     let complaints = ''
     machine.stderr.setEncoding('utf8').on('data', (text) => (complaints = (complaints + text).slice(-8_000)))
     await machine.ended
+    if (record !== undefined && existsSync(file('record'))) copyFileSync(file('record'), record)
     const status = existsSync(file('status')) ? readFileSync(file('status'), 'utf8').trim() : ''
     if (/^\d+$/.test(status)) return Number(status)
     const said = existsSync(file('console')) ? readFileSync(file('console'), 'utf8') : ''
@@ -102,13 +107,14 @@ function machineArgs(kernel, file) {
   return [
     ['-nodefaults', '-no-user-config', '-no-reboot'],
     ['-display', 'none', '-monitor', 'none'],
-    ['-accel', accel === 'tcg' ? 'tcg,thread=multi' : accel, '-cpu', 'max', '-smp', `${CORES}`],
+    ['-accel', accel === 'tcg' ? 'tcg,thread=multi,tb-size=512' : accel, '-cpu', 'max', '-smp', `${CORES}`],
     // The file server reads and writes the machine's memory, so it has to be shared.
     ['-m', memory, '-object', `memory-backend-memfd,id=memory,size=${memory},share=on`, '-numa', 'node,memdev=memory'],
     ['-chardev', `socket,id=files,path=${file('files.sock')}`, '-device', 'vhost-user-fs-pci,chardev=files,tag=host'],
     ['-device', 'virtio-rng-pci', '-device', 'virtio-serial-pci'],
     ['-chardev', 'stdio,id=output,signal=off', '-device', 'virtserialport,chardev=output,name=output'],
     ['-chardev', `file,id=status,path=${file('status')}`, '-device', 'virtserialport,chardev=status,name=status'],
+    ['-chardev', `file,id=record,path=${file('record')}`, '-device', 'virtserialport,chardev=record,name=record'],
     ['-serial', `file:${file('console')}`],
     ['-kernel', kernel.image, '-initrd', file('initrd')],
     ['-append', 'console=ttyS0 panic=-1 quiet loglevel=4'],

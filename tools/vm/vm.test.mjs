@@ -8,6 +8,7 @@ import { pinnedNode, root } from '../paths.mjs'
 import { capture } from '../setup/step.mjs'
 import { filesForMachine } from './files.mjs'
 import { cpio, inLoadingOrder } from './initrd.mjs'
+import { compare } from './where.mjs'
 
 const folder = mkdtempSync(join(tmpdir(), 'heddle-vm-test-'))
 after(() => rmSync(folder, { recursive: true, force: true }))
@@ -93,5 +94,53 @@ describe('the reporter', () => {
 
   it('is silent where all ran', async () => {
     assert.deepEqual(await run(`test('one', () => {})`), { code: 0, output: '' })
+  })
+})
+
+describe('what ran where', () => {
+  const test = (name, outcome, reason) => ({ file: 'a.test.ts', name, outcome, ...(reason && { reason }) })
+
+  it('is fine where every test ran somewhere, and says where and why not', () => {
+    const { table, nowhere } = compare({
+      here: [test('one', 'passed'), test('two', 'skipped', 'kernel lacks x'), test('three', 'failed')],
+      vm: [test('one', 'passed'), test('two', 'passed')],
+    })
+    assert.deepEqual(nowhere, [])
+    assert.deepEqual(table, [
+      'all: 3 tests; 2 ran here, 2 ran vm',
+      '  a.test.ts: 3 tests; 2 here, 2 vm (kernel lacks x)',
+    ])
+  })
+
+  it('names what was skipped everywhere, or was skipped here and not met there', () => {
+    const skipped = test('two', 'skipped', 'needs the program x')
+    assert.deepEqual(compare({ here: [skipped], vm: [skipped] }).nowhere, ['a.test.ts: two: needs the program x'])
+    assert.deepEqual(compare({ here: [skipped], vm: [] }).nowhere, ['a.test.ts: two: needs the program x'])
+  })
+
+  it('is read from a line of JSON a test', async () => {
+    const file = join(folder, 'b.test.mjs')
+    writeFileSync(
+      file,
+      `import { describe, test } from 'node:test'
+       describe('suite', () => { test('one', () => {}); test('two', { skip: 'why' }, () => {}) })
+       test('three', () => { throw new Error('no') })`,
+    )
+    const record = join(folder, 'record')
+    const args = [
+      '--test',
+      `--test-reporter=${join(root, 'tools/vm/record.mjs')}`,
+      `--test-reporter-destination=${record}`,
+    ]
+    await capture(pinnedNode, [...args, file], { env: { NODE_TEST_CONTEXT: undefined } })
+    const lines = readFileSync(record, 'utf8').trim().split('\n')
+    assert.deepEqual(
+      lines.map((line) => JSON.parse(line)).map(({ name, outcome, reason }) => [name, outcome, reason]),
+      [
+        ['one', 'passed', undefined],
+        ['two', 'skipped', 'why'],
+        ['three', 'failed', undefined],
+      ],
+    )
   })
 })

@@ -1,0 +1,33 @@
+/**
+ * What ran where: holds together the records of test runs on this machine and in the virtual one, and fails where a test ran in none of them.
+ *
+ *   node tools/skips.mjs RECORD...      files that HEDDLE_TEST_RECORD made npm test and npm run test:vm write
+ */
+
+import { existsSync, readFileSync } from 'node:fs'
+import { basename, extname } from 'node:path'
+
+import { runTool } from './setup/problem.mjs'
+import { compare } from './vm/where.mjs'
+
+/** @returns {readonly import('./vm/record.mjs').Record[]} */
+const read = (path) =>
+  readFileSync(path, 'utf8')
+    .split('\n')
+    .filter((line) => line !== '')
+    .map((line) => JSON.parse(line))
+
+await runTool('skips', async () => {
+  const paths = process.argv.slice(2)
+  const absent = paths.filter((path) => !existsSync(path))
+  if (absent.length > 0) console.log(`skips: no record ${absent.join(', ')}: nothing ran there`)
+  const present = paths.filter((path) => existsSync(path))
+  const { table, nowhere } = compare(
+    Object.fromEntries(present.map((path) => [basename(path, extname(path)), read(path)])),
+  )
+  for (const line of table) console.log(line)
+  if (nowhere.length === 0) return 0
+  console.log(`\nskips: ${nowhere.length} tests ran nowhere:`)
+  for (const line of nowhere) console.log(`  ${line}`)
+  return 1
+})
