@@ -55,6 +55,7 @@ void add_function(napi_env env, napi_value exports, const char *name, napi_callb
 void register_file(napi_env env, napi_value exports);
 void register_socket(napi_env env, napi_value exports);
 void register_message(napi_env env, napi_value exports);
+void register_batch(napi_env env, napi_value exports);
 void register_namespace(napi_env env, napi_value exports);
 void register_process(napi_env env, napi_value exports);
 void register_poll(napi_env env, napi_value exports);

@@ -46,6 +46,33 @@ export interface Sys {
     flags: number,
     lengths: Uint8Array,
   ): number
+  /**
+   * Like sendmmsg, for at most 64 messages and 1024 parts in one array. `table`: five native int32 a message, the number of its
+   * parts, and offset and length of its address and of its control data; `parts`: offset and length of each, those of all messages
+   * in a row. Sends `count` messages from number `first` on. How many were sent, or -errno of the first. Throws RangeError for
+   * what lies outside.
+   */
+  sendMany(
+    fd: number,
+    bytes: Uint8Array,
+    parts: Uint8Array,
+    table: Uint8Array,
+    first: number,
+    count: number,
+    flags: number,
+  ): number
+  /** One writev for each message of the same tables. */
+  writeMany(fd: number, bytes: Uint8Array, parts: Uint8Array, table: Uint8Array, first: number, count: number): number
+  /**
+   * Like recvmmsg, at most 64 messages. `table`: nine native int32 a slot, offset and room of the payload, of the address, of the
+   * control data; length, control length and msg_flags of what arrived are filled in.
+   */
+  recvMany(fd: number, bytes: Uint8Array, table: Uint8Array, count: number, flags: number): number
+  /**
+   * Reads until there is nothing more: each packet into up to `room` bytes, the first at `start`, the next at multiples of 64 after.
+   * `found` receives offset and length of each as native int32.
+   */
+  readMany(fd: number, bytes: Uint8Array, start: number, room: number, found: Uint8Array, count: number): number
 
   /** Moves the calling thread. Only `inNetns` may call it. */
   setns(fd: number, type: number): number
