@@ -6,7 +6,7 @@ import { isObject, type Json, type JsonObject } from './json.ts'
 const conventions: Readonly<Record<string, readonly string[]>> = {
   portMappings: ['hostPort', 'containerPort', 'protocol', 'hostIP'],
   ipRanges: ['subnet', 'rangeStart', 'rangeEnd', 'gateway'],
-  bandwidth: ['ingressRate', 'ingressBurst', 'egressRate', 'egressBurst'],
+  bandwidth: ['ingressRate', 'ingressBurst', 'egressRate', 'egressBurst', 'unshapedSubnets', 'shapedSubnets'],
   dns: ['servers', 'searches', 'options'],
 }
 

@@ -3,6 +3,7 @@
 import type { Plugin } from '#cni/plugin.ts'
 import { hostLocal } from '#ipam/host-local/plugin.ts'
 import { staticIpam } from '#ipam/static/plugin.ts'
+import { bandwidth } from './bandwidth/plugin.ts'
 import { bridge } from './bridge/plugin.ts'
 import { dummy } from './dummy/plugin.ts'
 import { flannel } from './flannel/plugin.ts'
@@ -16,7 +17,20 @@ import { tap } from './tap/plugin.ts'
 import { vlan } from './vlan/plugin.ts'
 
 export const registry: ReadonlyMap<string, Plugin> = new Map(
-  [bridge, dummy, flannel, hostDevice, hostLocal, ipvlan, loopback, macvlan, portmap, ptp, staticIpam, tap, vlan].map(
-    (plugin) => [plugin.type, plugin],
-  ),
+  [
+    bandwidth,
+    bridge,
+    dummy,
+    flannel,
+    hostDevice,
+    hostLocal,
+    ipvlan,
+    loopback,
+    macvlan,
+    portmap,
+    ptp,
+    staticIpam,
+    tap,
+    vlan,
+  ].map((plugin) => [plugin.type, plugin]),
 )

@@ -1,0 +1,49 @@
+/**
+ * How fast a direction is: `transfer.ts sink ADDRESS PORT BYTES` prints "ready", receives so many bytes on one connection and prints the milliseconds from the first to the
+ * last; `transfer.ts source ADDRESS PORT BYTES` sends them.
+ */
+
+import { execFile, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { connect, createServer } from 'node:net'
+
+const program = new URL(import.meta.url).pathname
+
+/** Sends `bytes` from a namespace to an address in another; how long it took to receive them, in milliseconds. */
+export async function transfer(from: string, to: string, address: string, bytes: number): Promise<number> {
+  const port = 5900
+  const args = [address, String(port), String(bytes)]
+  const sink = spawn('nsenter', [`--net=${to}`, process.execPath, program, 'sink', ...args], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+    timeout: 60_000,
+  })
+  let out = ''
+  sink.stdout.setEncoding('utf8').on('data', (text: string) => (out += text))
+  await once(sink.stdout, 'data')
+  execFile('nsenter', [`--net=${from}`, process.execPath, program, 'source', ...args], { timeout: 60_000 })
+  await once(sink, 'exit')
+  const taken = Number(out.replace('ready', ''))
+  if (out === 'ready' || !Number.isFinite(taken)) throw new Error(`nothing came from ${from} to ${address} in ${to}`)
+  return taken
+}
+
+if (import.meta.main) {
+  const [, , role, address = '', port = '', bytes = ''] = process.argv
+  if (role === 'sink') {
+    const server = createServer((socket) => {
+      let left = Number(bytes)
+      let start = 0
+      socket.on('data', (chunk) => {
+        start ||= performance.now()
+        left -= chunk.length
+        if (left <= 0) process.stdout.write(String(performance.now() - start), () => process.exit(0))
+      })
+    })
+    server.listen(Number(port), address, () => void process.stdout.write('ready'))
+    setTimeout(() => process.exit(1), 50_000)
+  } else {
+    const socket = connect(Number(port), address)
+    socket.on('error', () => process.exit(1))
+    socket.on('connect', () => socket.end(Buffer.alloc(Number(bytes))))
+  }
+}
