@@ -71,18 +71,13 @@ test(
       await addressesSettled(made)
       const baseline = made.dump()
       const prevResult = resultOf(await theirs(made, 'ADD', conf, 'a', netns))
-      await theirs(
-        made,
-        'ADD',
-        { ...ports, runtimeConfig: { portMappings: [{ hostPort: 8001, containerPort: 8080, protocol: 'tcp' }] } },
-        'a',
-        netns,
-        prevResult,
-      )
+      const own = { portMappings: [{ hostPort: 8001, containerPort: 8080, protocol: 'tcp' }] }
+      await theirs(made, 'ADD', { ...ports, runtimeConfig: own }, 'a', netns, prevResult)
       assert.match(made.exec('iptables', '-t', 'nat', '-S'), /-j CNI-DN-[0-9a-f]{21}/)
       const call = { containerId: 'a', netns, prevResult }
       await bridge.check(inputOf(ours, call), made.host)
-      await portmap.check(inputOf(ports, call), made.host)
+      await portmap.check(inputOf({ ...ports, runtimeConfig: own }, call), made.host)
+      await assert.rejects(portmap.check(inputOf(ports, call), made.host), { code: 100, message: /8000/ })
       if (how === 'GC') {
         const valid = [{ containerId: 'warm', ifname: 'eth0' }]
         await portmap.gc(gcInputOf(ports, valid), made.host)

@@ -9,13 +9,18 @@ import { addressesOf, checkInterface } from '../link/configure.ts'
 import { hostNetns } from '../link/host-netns.ts'
 import type { Pod } from '../link/pod.ts'
 import { findVeth } from '../link/veth.ts'
-import { notMasqueraded } from '../rules/masquerade.ts'
+import { notMasqueradedPod } from '../rules/pod-masquerade.ts'
 import { isSpoofChecked } from '../rules/spoof-check.ts'
-import { hasReferenceMasquerade } from '../legacy/masquerade.ts'
 import type { BridgeConf } from './config.ts'
 
 /** Throws CniError 100 naming what is wrong. What ADD did not make (later plugins' addresses and routes) is not looked at. */
-export function checkBridge(input: PluginInput, host: PluginHost, pod: Pod, conf: BridgeConf, result: Result): void {
+export async function checkBridge(
+  input: PluginInput,
+  host: PluginHost,
+  pod: Pod,
+  conf: BridgeConf,
+  result: Result,
+): Promise<void> {
   const bridge = checkBridgeLink(host, conf, result)
   const container = checkInterface(pod, result, input.ifname, !conf.disableContainerInterface)
   if (kindOf(container) !== 'veth')
@@ -25,10 +30,8 @@ export function checkBridge(input: PluginInput, host: PluginHost, pod: Pod, conf
   if (conf.ipMasq) {
     const index = result.interfaces.findIndex(({ name, sandbox }) => name === input.ifname && sandbox)
     const addresses = addressesOf(result, index).map(({ address }) => address)
-    const missing = notMasqueraded(nft, input.config.name, input, addresses)
-    if (missing !== undefined && !hasReferenceMasquerade(nft, input.config.name, input.containerId)) {
-      throw checkFailed(`${missing} is not masqueraded any more`)
-    }
+    const missing = await notMasqueradedPod(host, conf.ipMasqBackend, input.config.name, input, addresses)
+    if (missing !== undefined) throw checkFailed(`${missing} is not masqueraded any more`)
   }
   if (conf.macspoofchk && container.mac !== undefined) {
     if (!isSpoofChecked(nft, input.config.name, input, port.name, container.mac)) {

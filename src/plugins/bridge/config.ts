@@ -9,6 +9,7 @@ import { intSchema, parseWith } from '#cni/schema.ts'
 import type { MacText } from '#ip/text.ts'
 import { requestedMac } from '../link/mac.ts'
 import { checkInterfaceName } from '../link/interface-name.ts'
+import type { MasqueradeBackend } from '../rules/pod-masquerade.ts'
 
 export interface BridgeConf {
   /** Name of the bridge. */
@@ -20,6 +21,7 @@ export interface BridgeConf {
   /** Replace an address of the bridge that is in the way. */
   readonly forceAddress: boolean
   readonly ipMasq: boolean
+  readonly ipMasqBackend: MasqueradeBackend
   /** 0 for the kernel's default. */
   readonly mtu: number
   readonly hairpinMode: boolean
@@ -62,7 +64,7 @@ const schema = v.object({
 export function bridgeConf(input: PluginInput): BridgeConf {
   const { config } = input
   const what = `bridge configuration of network ${JSON.stringify(config.name)}`
-  const { enabledad, bridge, vlanTrunk, ipMasqBackend: _, ...conf } = parseWith(schema, config.raw, what)
+  const { enabledad, bridge, vlanTrunk, ...conf } = parseWith(schema, config.raw, what)
   if (conf.hairpinMode && conf.promiscMode) {
     throw invalidConfig(`${what}: hairpinMode and promiscMode exclude each other`, 'leave one of them out')
   }

@@ -14,8 +14,7 @@ import { asksOverLink } from '../link/ipam-link.ts'
 import { openPod, type Pod } from '../link/pod.ts'
 import { all, undoing, type Undo } from '../link/undo.ts'
 import { createVeth, removeLink, removeVeth, sendAll, staleVeths, vethName } from '../link/veth.ts'
-import { dropReferenceMasquerade, dropStaleReferenceMasquerade } from '../legacy/masquerade.ts'
-import { masquerade, unmasquerade, unmasqueradeStale } from '../rules/masquerade.ts'
+import { masqueradePod, unmasqueradePod, unmasqueradeStalePods } from '../rules/pod-masquerade.ts'
 import { checkSpoofing, dropSpoofCheck, dropStaleSpoofChecks } from '../rules/spoof-check.ts'
 import { ensureBridge, ensureGatewayAddresses, forgetNeighbours } from './bridge-link.ts'
 import { checkBridge } from './check.ts'
@@ -128,11 +127,10 @@ async function addMasquerade(
   undo: Undo,
 ): Promise<void> {
   if (!conf.ipMasq || ips.length === 0) return
-  const { nft } = hostNetns(host)
   const addresses = ips.map((ip) => ip.address)
   host.failpoint('bridge.masquerade')
-  undo.add('masquerade', () => unmasquerade(nft, input.config.name, input))
-  await masquerade(host, input.config.name, input, addresses)
+  undo.add('masquerade', () => unmasqueradePod(host, input.config.name, input))
+  await masqueradePod(host, conf.ipMasqBackend, input.config.name, input, addresses)
   host.failpoint('bridge.masqueraded')
 }
 
@@ -176,9 +174,8 @@ async function del(input: PluginInput, host: PluginHost): Promise<void> {
   const link = await all([() => removeVeth(input, host)])
   host.failpoint('bridge.unlinked')
   const errors = await all([
-    () => unmasquerade(nft, name, input),
+    () => unmasqueradePod(host, name, input),
     () => host.failpoint('bridge.unmasqueraded'),
-    () => dropReferenceMasquerade(host, name, input.containerId),
     () => dropSpoofCheck(nft, name, input),
     () => forget(input, host),
     () => (ipam.type === '' || asksOverLink(ipam.type) ? undefined : host.delegate('DEL', ipam.type, input)),
@@ -205,7 +202,7 @@ async function check(input: PluginInput, host: PluginHost): Promise<void> {
     throw invalidConfig('CHECK needs the previous result', 'the runtime passes prevResult')
   if (input.config.ipam.type !== '') await host.delegate('CHECK', input.config.ipam.type, input)
   using pod = openPod(input.netns)
-  checkBridge(input, host, pod, conf, input.prevResult)
+  await checkBridge(input, host, pod, conf, input.prevResult)
 }
 
 async function status(input: PluginInput, host: PluginHost): Promise<void> {
@@ -221,8 +218,7 @@ async function gc(input: GcInput, host: PluginHost): Promise<void> {
     staleVeths(host.netlink, name, input.validAttachments).map((link) => () => removeLink(host.netlink, link.index)),
   )
   const errors = await all([
-    () => unmasqueradeStale(nft, name, input.validAttachments),
-    () => dropStaleReferenceMasquerade(host, name, input.validAttachments),
+    () => unmasqueradeStalePods(host, name, input.validAttachments),
     () => dropStaleSpoofChecks(nft, name, input.validAttachments),
     () => (ipam.type === '' || asksOverLink(ipam.type) ? undefined : host.delegate('GC', ipam.type, input)),
   ])

@@ -1,4 +1,4 @@
-/** The chained plugin portmap: ports of the host lead to the pod. Contract: the reference plugin's configuration; realised with nftables. */
+/** The chained plugin portmap: ports of the host lead to the pod. Contract: the reference plugin's configuration; realised with nftables, or with iptables where it is asked for. */
 
 import { invalidConfig, joinErrors } from '#cni/errors.ts'
 import type { GcInput, Plugin, PluginHost, PluginInput } from '#cni/plugin.ts'
@@ -15,10 +15,12 @@ import { listTables } from '#nft/list.ts'
 import type { NetlinkSocket } from '#netlink/socket.ts'
 import { ipOf } from '../link/configure.ts'
 import { hostNetns, writeSysctls } from '../link/host-netns.ts'
-import { all, undoing } from '../link/undo.ts'
-import { dropReferencePorts, dropStaleReferencePorts, hasReferencePorts } from '../legacy/host-ports.ts'
+import { all, undoing, type Undo } from '../link/undo.ts'
+import { portChain } from '../iptables/host-ports.ts'
+import { hasNatChain } from '../iptables/nat.ts'
 import { elementsOf, hostPortTable, TABLE_NAME, type HostPort } from '../rules/host-ports.ts'
 import { dropOwned, dropStale, firstMissing, noteOf, putOwned } from '../rules/owned.ts'
+import { mapByIptables, unmapByIptables, unmappedByIptables, unmapStaleByIptables } from './by-iptables.ts'
 import { forgetUdp, type MappedPort } from './conntrack.ts'
 import { portmapConf, type PortmapConf } from './config.ts'
 
@@ -29,15 +31,13 @@ async function add(input: PluginInput, host: PluginHost): Promise<Result> {
   const conf = portmapConf(input)
   const ports = portsOf(conf, result, input.ifname)
   if (ports.length === 0) return result
-  const { nft } = hostNetns(host)
-  const table = hostPortTable(conf.conditions)
   return undoing(host, async (undo) => {
-    await ensureTable(nft, table)
-    host.failpoint('portmap.map')
-    undo.add('host ports', () => void dropOwned(nft, table, input.config.name, input))
-    const elements = ports.flatMap((port) => elementsOf(port, conf.nat))
-    putOwned(nft, table, input.config.name, input, elements)
-    host.rules?.push(noteOf(table, elements, conf.conditions))
+    if (conf.iptables === undefined) await mapByNft(input, host, conf, ports, undo)
+    else {
+      host.failpoint('portmap.map')
+      undo.add('host ports', async () => void (await unmapByIptables(host, input.config.name, input)))
+      await mapByIptables(host, input.config.name, input, ports, conf.iptables)
+    }
     host.failpoint('portmap.mapped')
     if (conf.nat !== 'none') allowLocalhost(host, ports)
     forgetUdp(
@@ -46,6 +46,23 @@ async function add(input: PluginInput, host: PluginHost): Promise<Result> {
     )
     return result
   })
+}
+
+async function mapByNft(
+  input: PluginInput,
+  host: PluginHost,
+  conf: PortmapConf,
+  ports: readonly HostPort[],
+  undo: Undo,
+): Promise<void> {
+  const { nft } = hostNetns(host)
+  const table = hostPortTable(conf.conditions)
+  await ensureTable(nft, table)
+  host.failpoint('portmap.map')
+  undo.add('host ports', () => void dropOwned(nft, table, input.config.name, input))
+  const elements = ports.flatMap((port) => elementsOf(port, conf.nat))
+  putOwned(nft, table, input.config.name, input, elements)
+  host.rules?.push(noteOf(table, elements, conf.conditions))
 }
 
 /** Throws CniError 7 when the plugin is not chained behind one that makes an interface. */
@@ -111,7 +128,7 @@ async function del(input: PluginInput, host: PluginHost): Promise<void> {
       const dropped = dropOwned(nft, table, input.config.name, input)
       forgetUdp(host, udpPortsOf(dropped))
     }),
-    () => dropReferencePorts(host, input.config.name, input.containerId),
+    async () => forgetUdp(host, await unmapByIptables(host, input.config.name, input)),
   ])
   host.failpoint('portmap.unmapped')
   const joined = joinErrors(errors)
@@ -135,14 +152,28 @@ async function check(input: PluginInput, host: PluginHost): Promise<void> {
   const conf = portmapConf(input)
   const ports = portsOf(conf, result, input.ifname)
   if (ports.length === 0) return
+  const missing = await missingOf(input, host, conf, ports)
+  if (missing !== undefined)
+    throw checkFailed(`host port ${missing.hostPort}/${missing.protocol} does not lead to ${missing.address} any more`)
+}
+
+/** By either backend: the pod may be older than the configuration, or another implementation's. */
+async function missingOf(
+  input: PluginInput,
+  host: PluginHost,
+  conf: PortmapConf,
+  ports: readonly HostPort[],
+): Promise<HostPort | undefined> {
   const { nft } = hostNetns(host)
+  const { name } = input.config
   const table = hostPortTable(conf.conditions)
-  for (const port of ports) {
-    const missing = firstMissing(nft, table, input.config.name, input, elementsOf(port, conf.nat))
-    if (missing !== undefined && !hasReferencePorts(nft, input.config.name, input.containerId)) {
-      throw checkFailed(`host port ${port.hostPort}/${port.protocol} does not lead to ${port.address} any more`)
-    }
-  }
+  const missing = ports.find((port) => firstMissing(nft, table, name, input, elementsOf(port, conf.nat)) !== undefined)
+  if (missing === undefined) return undefined
+  if (conf.iptables !== undefined) return unmappedByIptables(host, name, input, ports, conf.iptables)
+  if (!hasNatChain(nft, portChain(name, input.containerId))) return missing
+  // Whatever marks and conditions it was made with: that the ports lead to the pod is what counts.
+  const options = { nat: 'none', markBit: 0, conditions: { 4: [], 6: [] } } as const
+  return unmappedByIptables(host, name, input, ports, options)
 }
 
 async function status(input: PluginInput): Promise<void> {
@@ -153,7 +184,7 @@ async function gc(input: GcInput, host: PluginHost): Promise<void> {
   const { nft } = hostNetns(host)
   const errors = await all([
     ...tablesOf(nft).map((table) => () => void dropStale(nft, table, input.config.name, input.validAttachments)),
-    () => dropStaleReferencePorts(host, input.config.name, input.validAttachments),
+    () => unmapStaleByIptables(host, input.config.name, input.validAttachments),
   ])
   const joined = joinErrors(errors)
   if (joined !== undefined) throw joined

@@ -16,13 +16,12 @@ import { addrMessage } from '#netlink/addr.ts'
 import { getLink, kindOf, setLinkMessage } from '#netlink/link.ts'
 import type { Link } from '#netlink/link-codec.ts'
 import { listRoutes, routeMessage } from '#netlink/route.ts'
-import { dropReferenceMasquerade, dropStaleReferenceMasquerade, hasReferenceMasquerade } from '../legacy/masquerade.ts'
 import { checkInterface, configureInterface, ipOf } from '../link/configure.ts'
 import { enableForwarding, hostNetns, withoutDad, writeSysctls } from '../link/host-netns.ts'
 import { openPod, type Pod } from '../link/pod.ts'
 import { all, undoing, type Undo } from '../link/undo.ts'
 import { createVeth, findVeth, removeLink, removeVeth, sendAll, staleVeths, vethName } from '../link/veth.ts'
-import { masquerade, notMasqueraded, unmasquerade, unmasqueradeStale } from '../rules/masquerade.ts'
+import { masqueradePod, notMasqueradedPod, unmasqueradePod, unmasqueradeStalePods } from '../rules/pod-masquerade.ts'
 
 export const ptp: Plugin = { type: 'ptp', versions: specVersions, add, del, check, status, gc }
 
@@ -68,9 +67,10 @@ async function connect(
   })
   host.failpoint('ptp.configured')
   if (conf.ipMasq) {
-    undo.add('masquerade', () => unmasquerade(hostNetns(host).nft, input.config.name, input))
-    await masquerade(
+    undo.add('masquerade', () => unmasqueradePod(host, input.config.name, input))
+    await masqueradePod(
       host,
+      conf.ipMasqBackend,
       input.config.name,
       input,
       ipam.ips.map(({ address }) => address),
@@ -135,12 +135,10 @@ function setUpHostEnd(host: PluginHost, name: string, ips: readonly IpConfig[]):
 
 async function del(input: PluginInput, host: PluginHost): Promise<void> {
   const { name, ipam } = input.config
-  const { nft } = hostNetns(host)
   const link = await all([() => removeVeth(input, host)])
   host.failpoint('ptp.unlinked')
   const errors = await all([
-    () => unmasquerade(nft, name, input),
-    () => dropReferenceMasquerade(host, name, input.containerId),
+    () => unmasqueradePod(host, name, input),
     () => (ipam.type === '' ? undefined : host.delegate('DEL', ipam.type, input)),
   ])
   host.failpoint('ptp.released')
@@ -169,11 +167,8 @@ async function check(input: PluginInput, host: PluginHost): Promise<void> {
       throw checkFailed(`the host's route to ${address} over ${port.name} is gone`)
   }
   if (!conf.ipMasq) return
-  const { nft } = hostNetns(host)
-  const missing = notMasqueraded(nft, config.name, input, addresses)
-  if (missing !== undefined && !hasReferenceMasquerade(nft, config.name, input.containerId)) {
-    throw checkFailed(`${missing} is not masqueraded any more`)
-  }
+  const missing = await notMasqueradedPod(host, conf.ipMasqBackend, config.name, input, addresses)
+  if (missing !== undefined) throw checkFailed(`${missing} is not masqueraded any more`)
 }
 
 /** The other end of a link that another implementation made. */
@@ -193,13 +188,11 @@ async function status(input: PluginInput, host: PluginHost): Promise<void> {
 
 async function gc(input: GcInput, host: PluginHost): Promise<void> {
   const { name, ipam } = input.config
-  const { nft } = hostNetns(host)
   const links = await all(
     staleVeths(host.netlink, name, input.validAttachments).map((link) => () => removeLink(host.netlink, link.index)),
   )
   const errors = await all([
-    () => unmasqueradeStale(nft, name, input.validAttachments),
-    () => dropStaleReferenceMasquerade(host, name, input.validAttachments),
+    () => unmasqueradeStalePods(host, name, input.validAttachments),
     () => (ipam.type === '' ? undefined : host.delegate('GC', ipam.type, input)),
   ])
   const joined = joinErrors([...links, ...errors])
