@@ -19,6 +19,10 @@ export interface AgentMetrics {
   readonly informerRestarts: Counter
   readonly apiReachable: Gauge
   readonly annotationPatches: Counter
+  readonly leaks: Gauge
+  readonly leaksRemoved: Counter
+  readonly leakFailures: Counter
+  readonly rulesRestored: Counter
 }
 
 const FAST = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10]
@@ -95,6 +99,22 @@ export function agentMetrics(build: { readonly version: string; readonly node: s
     apiReachable: registry.gauge({
       name: 'heddle_api_reachable',
       help: '1 while the nodes are watched without an error, 0 while the API server is away.',
+    }),
+    leaks: registry.gauge({
+      name: 'heddle_leaks',
+      help: 'Leftovers of attachments that the last look has found, by kind.',
+    }),
+    leaksRemoved: registry.counter({
+      name: 'heddle_leaks_removed',
+      help: 'Leftovers of attachments that were removed after two looks, by kind.',
+    }),
+    leakFailures: registry.counter({
+      name: 'heddle_leak_removal_failures',
+      help: 'Leftovers that could not be removed, by kind; they are tried again.',
+    }),
+    rulesRestored: registry.counter({
+      name: 'heddle_attachment_rules_restored',
+      help: "Elements of attachments' rules put back after somebody else removed them, by table.",
     }),
     annotationPatches: registry.counter({ name: 'heddle_node_patches', help: 'Patches of the own Node, by outcome.' }),
   }

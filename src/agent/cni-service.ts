@@ -7,6 +7,7 @@ import type { AgentMetrics } from './agent-metrics.ts'
 import { peerOf } from './cni/peer.ts'
 import { startCniServer } from './cni/server.ts'
 import type { Health } from './health.ts'
+import { watchLeaks } from './leak-watch.ts'
 import type { Log } from './log.ts'
 import type { AgentPaths } from './paths.ts'
 
@@ -15,12 +16,18 @@ export const CNI_CHECK = 'cni-socket'
 /** Running calls have so long (ms) to end when the agent stops. */
 const GRACE = 5_000
 
+export interface CniServiceOptions {
+  /** Milliseconds between two looks for leftovers; 0 for none. */
+  readonly leakInterval: number
+}
+
 /** Answers CNI calls until it is disposed. Throws CniError where another agent listens, or the path cannot be used. */
 export async function openCniService(
   paths: AgentPaths,
   metrics: AgentMetrics,
   health: Health,
   log: Log,
+  options: CniServiceOptions,
 ): Promise<AsyncDisposable> {
   health.expect(CNI_CHECK, 'required', 'not listening yet')
   const host = openHost({
@@ -40,9 +47,12 @@ export async function openCniService(
       },
     })
     health.pass(CNI_CHECK)
+    const { leakInterval: interval } = options
+    const leaks = interval === 0 ? undefined : watchLeaks({ host, registry, server, metrics, log, interval })
     log.info({ socket: paths.cniSocket, plugins: [...registry.keys()] }, 'answering CNI calls')
     return {
       [Symbol.asyncDispose]: async () => {
+        await leaks?.[Symbol.asyncDispose]()
         await server.close(GRACE)
         host[Symbol.dispose]()
       },

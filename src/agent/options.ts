@@ -30,6 +30,7 @@ export interface AgentFlags {
   readonly cniOnly?: boolean | undefined
   readonly healthListen?: string | undefined
   readonly logLevel?: string | undefined
+  readonly leakInterval?: string | undefined
 }
 
 /** Where net-conf.json comes from. `usual`: the file if it is there, else a ConfigMap of flannel's manifests. */
@@ -54,6 +55,8 @@ export interface AgentOptions {
   readonly paths: AgentPaths
   readonly health: ListenAddress | undefined
   readonly logLevel: LogLevel
+  /** Milliseconds between two looks for leftovers; 0 for none. */
+  readonly leakInterval: number
   /** Absent with --cni-only. */
   readonly cluster: ClusterOptions | undefined
 }
@@ -69,7 +72,14 @@ export function agentOptions(flags: AgentFlags, env: Environment): AgentOptions 
   if (flags.healthListen !== undefined && health === undefined)
     throw bad('health-listen', flags.healthListen, 'a path such as /run/heddle/health.sock, or HOST:PORT')
   const paths = agentPaths(flags)
-  return { paths, health, logLevel, cluster: flags.cniOnly === true ? undefined : clusterOptions(flags, env, paths) }
+  const leakInterval = seconds(flags.leakInterval, 'leak-interval', 60, 24 * 3600) * 1000
+  return {
+    paths,
+    health,
+    logLevel,
+    leakInterval,
+    cluster: flags.cniOnly === true ? undefined : clusterOptions(flags, env, paths),
+  }
 }
 
 function clusterOptions(flags: AgentFlags, env: Environment, paths: AgentPaths): ClusterOptions {
@@ -101,6 +111,12 @@ function clusterOptions(flags: AgentFlags, env: Environment, paths: AgentPaths):
     setNetworkUnavailable: flags.setNodeNetworkUnavailable ?? true,
     keys: annotationKeys(flags.kubeAnnotationPrefix ?? DEFAULT_PREFIX),
   }
+}
+
+function seconds(text: string | undefined, flag: string, usual: number, most: number): number {
+  if (text === undefined) return usual
+  if (/^\d{1,6}$/.test(text) && Number(text) <= most) return Number(text)
+  throw bad(flag, text, `a whole number of seconds up to ${most}, 0 for never`)
 }
 
 function netConfSource(flags: AgentFlags, paths: AgentPaths): NetConfSource {

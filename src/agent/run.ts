@@ -30,7 +30,7 @@ export async function runAgent(options: AgentOptions, version: string, signal: A
   const beat = setInterval(() => health.beat(), BEAT)
   stack.defer(() => clearInterval(beat))
   if (options.health !== undefined) stack.use(await HealthServer.listen(options.health, health, metrics.registry))
-  stack.use(await openCniService(paths, metrics, health, log))
+  stack.use(await openCniService(paths, metrics, health, log, options))
   if (cluster !== undefined) {
     const config = clusterConfig(cluster.kubeconfig, cluster.kubeApiUrl)
     const connect = (): KubeClient => new KubeClient(config, { userAgent: `heddle-agent/${version}` })

@@ -40,6 +40,7 @@ export function agentCommand(): Command {
     .addOption(flag('--socket <path>', 'agent.socket', 'HEDDLE_SOCKET'))
     .addOption(flag('--cni-only', 'agent.cniOnly', 'HEDDLE_CNI_ONLY'))
     .addOption(flag('--health-listen <address>', 'agent.healthListen', 'HEDDLE_HEALTH_LISTEN'))
+    .addOption(flag('--leak-interval <seconds>', 'agent.leakInterval', 'HEDDLE_LEAK_INTERVAL'))
     .addOption(flag('--log-level <level>', 'agent.logLevel', 'HEDDLE_LOG_LEVEL'))
     .addOption(flag('--until-stdin-closes', 'agent.untilStdinCloses').hideHelp())
     .action(run)

@@ -42,8 +42,18 @@ export interface CallReport {
 
 export interface CniServer {
   readonly socketPath: string
+  /** Runs `job` in the queue of an attachment, as a call of it would run. Throws CniError 11 when too many wait. */
+  alone<T>(of: AttachmentName, job: () => Promise<T>): Promise<T>
+  /** Attachments (`NETWORK CONTAINER IFNAME`), and networks of a GC, that calls of this moment are about. */
+  busy(): ReadonlySet<string>
   /** Takes no more calls, lets running ones finish (up to `graceMs`), removes the socket. */
   close(graceMs?: number): Promise<void>
+}
+
+export interface AttachmentName {
+  readonly network: string
+  readonly containerId: string
+  readonly ifname: string
 }
 
 /** Just below the shim's own patience for ADD and DEL, so that the agent's words arrive. */
@@ -130,6 +140,8 @@ export async function startCniServer(options: CniServerOptions): Promise<CniServ
 
   return {
     socketPath,
+    alone: ({ network, containerId, ifname }, job) => work.run(`${network} ${containerId} ${ifname}`, job),
+    busy: () => new Set([...work.keys()].map((key) => (key.startsWith('GC ') ? key.slice(3) : key))),
     close: async (graceMs = 30_000) => {
       const closed = new Promise<void>((resolve) => {
         server.close(() => {

@@ -14,6 +14,8 @@ export interface Work {
   run<T>(key: string, job: () => Promise<T>): Promise<T>
   readonly running: number
   readonly waiting: number
+  /** Of jobs that run or wait. */
+  keys(): Iterable<string>
 }
 
 export function createWork(limits: WorkLimits): Work {
@@ -68,6 +70,7 @@ export function createWork(limits: WorkLimits): Work {
 
   return {
     run,
+    keys: () => last.keys(),
     get running() {
       return running
     },

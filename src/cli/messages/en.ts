@@ -53,6 +53,7 @@ export const en = {
   'agent.cniOnly': 'answer CNI calls without any cluster',
   'agent.healthListen': 'serve /healthz, /readyz and /metrics on a path (unix socket) or HOST:PORT',
   'agent.untilStdinCloses': 'end when standard input closes, so as not to outlive the program that started it',
+  'agent.leakInterval': 'look for what attachments left behind so often, 0 for never (default: 60)',
   'agent.logLevel': 'debug, info, warn or error (default: info)',
   'fail.remedy': 'To do: {remedy}',
   'fail.why': 'Why: {why}',

@@ -48,6 +48,7 @@ export const zh: Catalogue = {
   'agent.cniOnly': '不连接任何集群，只应答 CNI 调用',
   'agent.healthListen': '在路径（unix 套接字）或 HOST:PORT 上提供 /healthz、/readyz 和 /metrics',
   'agent.untilStdinCloses': '标准输入关闭时退出，不会比启动它的程序活得更久',
+  'agent.leakInterval': '每隔多少秒查找一次接入遗留的残余，0 表示不查找（默认 60）',
   'agent.logLevel': 'debug、info、warn 或 error（默认 info）',
   'fail.remedy': '处理办法：{remedy}',
   'fail.why': '原因：{why}',

@@ -18,7 +18,7 @@ export interface HostNetns {
 const known = new WeakMap<NetlinkSocket, HostNetns>()
 
 /** The namespace that the host's rtnetlink socket lives in, which need not be the process's. */
-export function hostNetns(host: PluginHost): HostNetns {
+export function hostNetns(host: Pick<PluginHost, 'netlink'>): HostNetns {
   const seen = known.get(host.netlink)
   if (seen !== undefined) return seen
   const fd = check(nativeSys().ioctl(host.netlink.fd, SIOCGSKNS), 'ioctl SIOCGSKNS')

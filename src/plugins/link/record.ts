@@ -40,7 +40,7 @@ const schema = v.object({
 
 export type LinkRecord = v.InferOutput<typeof schema>
 
-const folderOf = (host: PluginHost): string => join(host.root, '/run/heddle/links')
+export const folderOf = (host: Pick<PluginHost, 'root'>): string => join(host.root, '/run/heddle/links')
 
 /** Names are too long together for one file name. */
 const fileOf = (host: PluginHost, network: string, { containerId, ifname }: Attachment): string =>
@@ -65,12 +65,15 @@ export const removeRecord = (host: PluginHost, network: string, attachment: Atta
   rmSync(fileOf(host, network, attachment), { force: true })
 
 /** The records that one plugin left, for one network or for all. */
-export function listRecords(host: PluginHost, plugin: string, network?: string): readonly LinkRecord[] {
+export const listRecords = (host: PluginHost, plugin: string, network?: string): readonly LinkRecord[] =>
+  allRecords(host).filter((record) => record.plugin === plugin && (network === undefined || record.network === network))
+
+/** Those of every plugin. */
+export function allRecords(host: Pick<PluginHost, 'root' | 'log'>): readonly LinkRecord[] {
   const folder = folderOf(host)
   return namesIn(folder)
     .filter((name) => name.endsWith('.json'))
     .flatMap((name) => parse(host, join(folder, name)) ?? [])
-    .filter((record) => record.plugin === plugin && (network === undefined || record.network === network))
 }
 
 function namesIn(folder: string): readonly string[] {
@@ -82,7 +85,7 @@ function namesIn(folder: string): readonly string[] {
   }
 }
 
-function parse(host: PluginHost, file: string): LinkRecord | undefined {
+function parse(host: Pick<PluginHost, 'log'>, file: string): LinkRecord | undefined {
   try {
     const record = v.safeParse(schema, JSON.parse(readFileSync(file, 'utf8')))
     if (record.success) return record.output

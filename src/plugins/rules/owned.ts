@@ -99,8 +99,17 @@ export function dropOwned(
   network: string,
   attachment: Attachment,
 ): readonly Element[] {
-  const mark = ownerMark(network, attachment)
-  return dropWhere(socket, table, (comment) => markOf(comment) === mark)
+  return dropMark(socket, table, ownerMark(network, attachment))
+}
+
+/** The same by what `ownerMark` gives. */
+export const dropMark = (socket: NetlinkSocket, table: Table, mark: string): readonly Element[] =>
+  dropWhere(socket, table, (comment) => markOf(comment) === mark)
+
+/** All elements with an owner, by set. No table: none. Throws NftError. */
+export function listOwned(socket: NetlinkSocket, table: Table): readonly (readonly [ElementSet, readonly Element[]])[] {
+  if (getTable(socket, table) === undefined) return []
+  return ownedSets(table).map((set) => [set, listElements(socket, set)] as const)
 }
 
 /** Removes all that belongs to attachments of the network that are not valid any more. */

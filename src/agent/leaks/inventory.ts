@@ -1,0 +1,78 @@
+/** All that attachments may have left on a node, as data: read at once, judged by `judge.ts`. */
+
+import type { AttachmentRecord } from '#cni/attachment/record.ts'
+import type { TableRef } from '#nft/table.ts'
+import type { LinkRecord } from '#plugins/link/record.ts'
+import type { SandboxState } from './sandbox.ts'
+
+export interface AttachmentName {
+  readonly network: string
+  readonly containerId: string
+  readonly ifname: string
+}
+
+/** Identifies an attachment; ' ' is in none of the three. */
+export const nameOf = ({ network, containerId, ifname }: AttachmentName): string =>
+  `${network} ${containerId} ${ifname}`
+
+export interface SeenRecord {
+  readonly record: AttachmentRecord
+  readonly sandbox: SandboxState
+}
+
+export interface SeenLinkRecord {
+  readonly record: LinkRecord
+  readonly sandbox: SandboxState
+}
+
+export interface SeenCache extends AttachmentName {
+  readonly file: string
+  readonly netns: string
+  readonly sandbox: SandboxState
+}
+
+/** A link of the host with Heddle's mark. */
+export interface SeenLink {
+  readonly index: number
+  readonly name: string
+  readonly kind: string
+  readonly alias: string
+  /** Its other end is in another namespace, which therefore lives. */
+  readonly hasPeerElsewhere: boolean
+}
+
+/** Elements of one owner in one table. */
+export interface SeenRules {
+  readonly table: TableRef
+  /** `ownerMark`. */
+  readonly mark: string
+  /** As the comment names it, where that is whole. */
+  readonly owner: AttachmentName | undefined
+  readonly count: number
+}
+
+/** An address file of host-local; the owner of a torn one is not known. */
+export interface SeenAddress {
+  readonly file: string
+  readonly network: string
+  readonly containerId?: string
+  readonly ifname?: string
+}
+
+/** A temporary file of a writer that is no more. */
+export interface SeenFile {
+  readonly file: string
+  readonly ageMs: number
+}
+
+export interface Inventory {
+  readonly records: readonly SeenRecord[]
+  readonly linkRecords: readonly SeenLinkRecord[]
+  readonly caches: readonly SeenCache[]
+  readonly links: readonly SeenLink[]
+  readonly rules: readonly SeenRules[]
+  readonly addresses: readonly SeenAddress[]
+  readonly files: readonly SeenFile[]
+  /** Attachments and networks (`nameOf`, network) that a call works on right now. */
+  readonly busy: ReadonlySet<string>
+}
