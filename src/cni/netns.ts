@@ -9,13 +9,18 @@ export function netnsIdentity(path: string): string | undefined {
 }
 
 /** Of the process's main thread: threads of the pool never change theirs. */
-export const ownNetns = '/proc/self/ns/net'
+const OWN_NETNS = '/proc/self/ns/net'
+
+let own: string | undefined
+
+/** Identity of the namespace this process lives in, which it leaves for excursions only. */
+export const ownNetnsIdentity = (): string | undefined => (own ??= netnsIdentity(OWN_NETNS))
 
 /** True when `path` leads to the namespace this process lives in. A path that leads nowhere is left to the plugin. */
 export function isOwnNetns(path: string): boolean {
   try {
-    const own = netnsIdentity(ownNetns)
-    return own !== undefined && own === netnsIdentity(path)
+    const home = ownNetnsIdentity()
+    return home !== undefined && home === netnsIdentity(path)
   } catch {
     return false
   }

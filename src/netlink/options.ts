@@ -5,18 +5,16 @@ import { check, ERRNO } from '#sys/errno.ts'
 import type { Sys } from '#sys/sys.ts'
 import { NETLINK_OPTION } from './constants.ts'
 
-/** Bytes; the kernel doubles it. The worst answer to a piece of a batch must fit (socket.ts). */
-const BUFFER_SIZE = 1024 * 1024
+const ON = int32(1)
 
 /** What every socket for requests has. */
 export function configure(fd: number, timeoutMs: number, sys: Sys): void {
   setTimeouts(fd, timeoutMs, sys)
   for (const option of [NETLINK_OPTION.EXT_ACK, NETLINK_OPTION.CAP_ACK]) {
-    check(sys.setsockopt(fd, SOL.NETLINK, option, int32(1)), 'setsockopt', `netlink ${option}`)
+    check(sys.setsockopt(fd, SOL.NETLINK, option, ON), 'setsockopt', `netlink ${option}`)
   }
   // Only rtnetlink has strict checking of dump requests; it makes the kernel filter.
-  sys.setsockopt(fd, SOL.NETLINK, NETLINK_OPTION.GET_STRICT_CHK, int32(1))
-  setBuffers(fd, BUFFER_SIZE, sys)
+  sys.setsockopt(fd, SOL.NETLINK, NETLINK_OPTION.GET_STRICT_CHK, ON)
 }
 
 /**
@@ -35,12 +33,19 @@ export function setBuffers(fd: number, size: number, sys: Sys): void {
 }
 
 function setTimeouts(fd: number, timeoutMs: number, sys: Sys): void {
-  const timeval = new BigInt64Array([BigInt(Math.trunc(timeoutMs / 1000)), BigInt((timeoutMs % 1000) * 1000)])
-  const bytes = new Uint8Array(timeval.buffer)
+  const bytes = timeval(timeoutMs)
   for (const option of [SO.RCVTIMEO, SO.SNDTIMEO]) {
     check(sys.setsockopt(fd, SOL.SOCKET, option, bytes), 'setsockopt', 'SO_RCVTIMEO')
   }
 }
 
+/** struct timeval of a 64-bit kernel. */
+function timeval(ms: number): Uint8Array {
+  const words = new BigInt64Array([BigInt(Math.trunc(ms / 1000)), BigInt((ms % 1000) * 1000)])
+  return new Uint8Array(words.buffer)
+}
+
 /** A native int as an option's value. */
-export const int32 = (value: number): Uint8Array => new Uint8Array(new Int32Array([value]).buffer)
+export function int32(value: number): Uint8Array {
+  return new Uint8Array(new Int32Array([value]).buffer)
+}

@@ -10,7 +10,7 @@ import type { Sys } from '#sys/sys.ts'
 import { NETLINK, NLM_F, NLMSG } from './constants.ts'
 import { NetlinkError } from './error.ts'
 import { forEachMessage, readAnswer, writeMessage, type Header, type Message } from './message.ts'
-import { configure } from './options.ts'
+import { configure, setBuffers } from './options.ts'
 
 export interface SocketOptions {
   /** Where the socket lives; absent: the namespace of this process. */
@@ -37,6 +37,10 @@ const PIECE_MESSAGES = 1024
 /** A piece of `batchInTurns`: a few milliseconds where one route costs 40 µs. */
 const TURN_MESSAGES = 128
 const PIECE_BYTES = 256 * 1024
+/** Bytes of a socket's buffers where more than a few messages go at once; the kernel doubles it. */
+const BUFFER_SIZE = 1024 * 1024
+/** So many bytes of requests, and the errors they may bring, fit the buffers that every socket has. Most sockets never send more, and live for a moment. */
+const FEW_BYTES = 4096
 const MAX_DUMP_ATTEMPTS = 16
 
 /** The buffer that nobody receives into now. */
@@ -48,6 +52,7 @@ export class NetlinkSocket implements Disposable {
   readonly #writer = new Writer(1024)
   #fd: number
   #seq = 1
+  #isLarge = false
 
   private constructor(fd: number, options: SocketOptions, sys: Sys) {
     this.#fd = fd
@@ -309,6 +314,10 @@ export class NetlinkSocket implements Disposable {
   }
 
   #send(bytes: Uint8Array, op: () => string): void {
+    if (bytes.length > FEW_BYTES && !this.#isLarge) {
+      setBuffers(this.#fd, BUFFER_SIZE, this.#sys)
+      this.#isLarge = true
+    }
     let rc: number
     do rc = this.#sys.send(this.#fd, bytes, 0)
     while (rc === -ERRNO.EINTR)

@@ -2,5 +2,7 @@
 
 import { readFileSync } from 'node:fs'
 
-/** A UUID that the kernel chose at boot. */
-export const bootId = (): string => readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()
+let known: string | undefined
+
+/** A UUID that the kernel chose at boot: no process sees another one come. */
+export const bootId = (): string => (known ??= readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim())

@@ -6,7 +6,7 @@ import { connect, createServer, type Server, type Socket } from 'node:net'
 import { dirname } from 'node:path'
 
 import { CniError, internalError, messageOf, tryAgain } from '#cni/errors.ts'
-import { netnsIdentity, ownNetns } from '#cni/netns.ts'
+import { netnsIdentity, ownNetnsIdentity } from '#cni/netns.ts'
 import { pluginHost, type HostBase } from '#cni/runtime/delegate.ts'
 import type { PluginRegistry } from '#cni/runtime/find.ts'
 import { failure, runPlugin, type Answer, type Call } from '#cni/shell.ts'
@@ -65,7 +65,7 @@ const FRAME_DEADLINE_MS = 10_000
 export async function startCniServer(options: CniServerOptions): Promise<CniServer> {
   const { socketPath } = options
   const work = createWork({ running: options.maxRunning ?? 64, waiting: options.maxWaiting ?? 1024 })
-  const namespace = netnsIdentity(ownNetns)
+  const namespace = ownNetnsIdentity()
   const connections = new Set<Socket>()
   /** Calls that were read and are not answered yet. */
   const calls = new Set<Promise<void>>()
