@@ -1,11 +1,12 @@
 /** Keeps the records of attachments in step with the verbs, whichever program runs them. */
 
 import { randomUUID } from 'node:crypto'
-import { mkdirSync, rmSync } from 'node:fs'
+import { mkdirSync } from 'node:fs'
 
 import { bootId } from '#sys/bootid.ts'
 import { hasCode } from '#sys/errno.ts'
 import { LockError, lockFile, type FileLock } from '#sys/flock.ts'
+import { removeFile } from '#sys/remove-file.ts'
 import { ioFailure, messageOf, tryAgain } from '../errors.ts'
 import { netnsIdentity } from '../netns.ts'
 import type { GcInput, Plugin, PluginHost, PluginInput } from '../plugin.ts'
@@ -127,7 +128,7 @@ export async function lockRecord(folder: string, key: RecordKey): Promise<Dispos
   return {
     [Symbol.dispose]: () => {
       // Removed while held: whoever waits finds that its file has no name any more, and makes a new one.
-      rmSync(path, { force: true })
+      removeFile(path)
       lock[Symbol.dispose]()
     },
   }

@@ -3,14 +3,15 @@
  * its runtime never comes back, and its rules put back when somebody flushes them. Files below /run: they outlive a kill, and a reboot takes them as it takes the links.
  */
 
-import { createHash, randomUUID } from 'node:crypto'
-import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { hash, randomUUID } from 'node:crypto'
+import { mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 
 import * as v from 'valibot'
 
 import { tableFamilies } from '#nft/table.ts'
 import { hasCode } from '#sys/errno.ts'
+import { removeFile } from '#sys/remove-file.ts'
 import { jsonObject } from '../schema.ts'
 
 const part = v.union([v.string(), v.number()])
@@ -59,7 +60,7 @@ export const recordFolder = (root: string): string => join(root, '/run/heddle/at
 
 /** Names are too long together for one file name. */
 const nameOf = ({ type, network, containerId, ifname }: RecordKey): string =>
-  createHash('sha256').update(`${type}:${network}:${containerId}:${ifname}`).digest('hex').slice(0, 32)
+  hash('sha256', `${type}:${network}:${containerId}:${ifname}`).slice(0, 32)
 
 export const recordFile = (folder: string, key: RecordKey): string => join(folder, `${nameOf(key)}.json`)
 
@@ -81,7 +82,7 @@ export function writeRecord(folder: string, record: AttachmentRecord): void {
     }
     renameSync(fresh, file)
   } catch (error) {
-    rmSync(fresh, { force: true })
+    removeFile(fresh)
     throw error
   }
 }
@@ -90,7 +91,7 @@ export function writeRecord(folder: string, record: AttachmentRecord): void {
 export const readRecord = (folder: string, key: RecordKey): AttachmentRecord | undefined =>
   parseFile(recordFile(folder, key))
 
-export const removeRecord = (folder: string, key: RecordKey): void => rmSync(recordFile(folder, key), { force: true })
+export const removeRecord = (folder: string, key: RecordKey): void => removeFile(recordFile(folder, key))
 
 /** All that can be read. */
 export function listRecords(folder: string): readonly AttachmentRecord[] {
