@@ -11,7 +11,7 @@ import { backendOf } from '#flannel/backend/registry.ts'
 import { askedIp, compose } from '#flannel/compose.ts'
 import { FlannelError } from '#flannel/errors.ts'
 import { hostPlan } from '#flannel/host.ts'
-import type { Local } from '#flannel/local.ts'
+import type { Identity, Local } from '#flannel/local.ts'
 import { chooseMac } from '#flannel/mac.ts'
 import { masqueradePlan } from '#flannel/masquerade.ts'
 import { familiesOf, type NetConf } from '#flannel/net-conf.ts'
@@ -34,6 +34,8 @@ export interface FlannelNetworkOptions {
   readonly ipMasq: boolean
   readonly randomFully: boolean
   readonly kernelHasIpv6: boolean
+  /** For backends that have one. */
+  readonly identity?: Identity | undefined
   /** MACs recorded on disk in a former life. */
   readonly recordedMacs: { readonly [family in Family]?: string }
   /** The MAC of an existing device. */
@@ -160,7 +162,7 @@ export class FlannelNetwork {
     const node = this.#own
     const facts = this.#facts
     if (facts === undefined) return
-    const { conf, wish, ipMasq, randomFully, kernelHasIpv6 } = this.#options
+    const { conf, wish, ipMasq, randomFully, kernelHasIpv6, identity } = this.#options
     const unchosen: string[] = []
     for (const family of familiesOf(conf)) {
       const why = this.#choose(facts, family)
@@ -184,6 +186,7 @@ export class FlannelNetwork {
         ipMasq,
         randomFully,
         kernelHasIpv6,
+        identity,
       },
       this.#local,
     )

@@ -6,6 +6,7 @@ import { isGroupMac, tryParseMac, ZERO_MAC } from '#ip/mac.ts'
 import type { MacText } from '#ip/text.ts'
 import { FlannelError, shown } from './errors.ts'
 import { foldKeys } from './fold.ts'
+import { wireguardDataText, type WireguardPeerData } from './wireguard/data.ts'
 
 /** Where a VXLAN tunnel ends. Flannel of old did not write the VNI. */
 export interface VtepData {
@@ -19,13 +20,21 @@ export interface NoData {
   readonly kind: 'none'
 }
 
-export type BackendData = VtepData | NoData
+export type BackendData = VtepData | WireguardPeerData | NoData
 
 /** Compact, in the key order of flannel. */
-export const backendDataText = (data: BackendData): string =>
-  data.kind === 'none'
-    ? 'null'
-    : JSON.stringify({ ...(data.vni === undefined ? {} : { VNI: data.vni }), VtepMAC: data.mac })
+export function backendDataText(data: BackendData): string {
+  switch (data.kind) {
+    case 'none':
+      return 'null'
+    case 'vtep':
+      return JSON.stringify({ ...(data.vni === undefined ? {} : { VNI: data.vni }), VtepMAC: data.mac })
+    case 'wireguard':
+      return wireguardDataText(data)
+    default:
+      return data satisfies never
+  }
+}
 
 const Vtep = v.object({
   vni: v.optional(
@@ -36,22 +45,28 @@ const Vtep = v.object({
 
 /** Reads a VXLAN peer's data: keys in any case, unknown ones ignored. Throws FlannelError `bad-annotation`. */
 export function parseVtepData(text: string | undefined, field: string): VtepData {
-  if (text === undefined) throw unreadable(field, 'it is missing')
-  const folded = foldKeys(parseJson(text, field))
-  if (folded === undefined) throw unreadable(field, `it is ${shown(text)}`)
-  const parsed = v.safeParse(Vtep, Object.fromEntries(folded.values), { abortEarly: true, abortPipeEarly: true })
-  if (!parsed.success) {
-    const [issue] = parsed.issues
-    throw unreadable(
-      field,
-      `${v.getDotPath(issue) === 'vni' ? 'VNI' : 'VtepMAC'} is ${shown(issue.input)}: ${issue.message}`,
-    )
-  }
-  const { vni, vtepmac } = parsed.output
+  const { vni, vtepmac } = parseAnnotation(Vtep, text, field, { vni: 'VNI', vtepmac: 'VtepMAC' })
   const mac = tryParseMac(vtepmac)
   if (mac === undefined || mac === ZERO_MAC || isGroupMac(mac))
     throw unreadable(field, `VtepMAC is ${shown(vtepmac)}, which is no station's MAC address`)
   return { kind: 'vtep', mac, ...(vni === undefined ? {} : { vni }) }
+}
+
+/** A JSON object in an annotation, by a schema with keys in lower case; `names` are their spellings, for messages. Throws FlannelError `bad-annotation`. */
+export function parseAnnotation<S extends v.GenericSchema>(
+  schema: S,
+  text: string | undefined,
+  field: string,
+  names: Readonly<Record<string, string>>,
+): v.InferOutput<S> {
+  if (text === undefined) throw unreadable(field, 'it is missing')
+  const folded = foldKeys(parseJson(text, field))
+  if (folded === undefined) throw unreadable(field, `it is ${shown(text)}`)
+  const parsed = v.safeParse(schema, Object.fromEntries(folded.values), { abortEarly: true, abortPipeEarly: true })
+  if (parsed.success) return parsed.output
+  const [issue] = parsed.issues
+  const key = v.getDotPath(issue) ?? ''
+  throw unreadable(field, `${names[key] ?? key} is ${shown(issue.input)}: ${issue.message}`)
 }
 
 function parseJson(text: string, field: string): unknown {

@@ -6,7 +6,7 @@ import type { IpText, MacText } from '#ip/text.ts'
 import { ROLES, type Role } from './annotations.ts'
 import { shown } from './errors.ts'
 import { isHostAddress, podCidrOf } from './lease.ts'
-import type { Local, LocalFamily } from './local.ts'
+import type { Identity, Local, LocalFamily } from './local.ts'
 import { familiesOf, type NetConf } from './net-conf.ts'
 import type { NodeView } from './node-view.ts'
 import type { ChosenUnderlay } from './underlay.ts'
@@ -23,6 +23,7 @@ export interface Parts {
   readonly ipMasq: boolean
   readonly randomFully: boolean
   readonly kernelHasIpv6: boolean
+  readonly identity?: Identity | undefined
 }
 
 export interface Composed {
@@ -43,9 +44,17 @@ export function compose(parts: Parts, last?: Local): Composed {
     if (own !== undefined) found[family] = own
   }
   if (found[4] === undefined && found[6] === undefined) return { local: undefined, missing }
-  const { ipMasq, randomFully, kernelHasIpv6 } = parts
+  const { ipMasq, randomFully, kernelHasIpv6, identity } = parts
   return {
-    local: { node: parts.node.name, backend: parts.conf.backend, ipMasq, randomFully, kernelHasIpv6, ...found },
+    local: {
+      node: parts.node.name,
+      backend: parts.conf.backend,
+      ...(identity === undefined ? {} : { identity }),
+      ipMasq,
+      randomFully,
+      kernelHasIpv6,
+      ...found,
+    },
     missing,
   }
 }

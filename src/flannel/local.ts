@@ -4,6 +4,8 @@ import type { Family } from '#ip/address.ts'
 import { formatCidr, hostCidr, nthOf, parseCidr } from '#ip/prefix.ts'
 import { formatIp } from '#ip/address.ts'
 import type { CidrText, IpNetText, IpText, MacText } from '#ip/text.ts'
+import type { WgKeyText } from '#netlink/wireguard-key.ts'
+import type { Secret } from '#sys/secret.ts'
 import type { BackendConf } from './backend-conf.ts'
 import type { UnderlayRoute } from './on-link.ts'
 
@@ -29,9 +31,20 @@ export interface LocalFamily {
   readonly mac?: MacText
 }
 
+/** What a backend has of its own, from before the first plan: keys that outlive devices. */
+export interface WireguardIdentity {
+  readonly kind: 'wireguard'
+  readonly publicKey: WgKeyText
+  readonly privateKey: Secret
+}
+
+export type Identity = WireguardIdentity
+
 export interface Local {
   readonly node: string
   readonly backend: BackendConf
+  /** For backends that have one. */
+  readonly identity?: Identity
   readonly ipMasq: boolean
   /** Choose source ports of masqueraded connections at random (`--random-fully`). */
   readonly randomFully: boolean

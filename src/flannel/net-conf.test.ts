@@ -70,10 +70,10 @@ const refused: readonly (readonly [string, FlannelError['code'], string, RegExp]
   ['{"Network":"10.0.0.0/8"}', 'unsupported-backend', 'Backend', /udp/],
   ['{"Network":"10.0.0.0/8","Backend":{}}', 'unsupported-backend', 'Backend.Type', /empty/],
   [
-    '{"Network":"10.0.0.0/8","Backend":{"Type":"wireguard"}}',
+    '{"Network":"10.0.0.0/8","Backend":{"Type":"ipsec"}}',
     'unsupported-backend',
     'Backend.Type',
-    /"wireguard" is not built in/,
+    /"ipsec" is not built in/,
   ],
   [
     '{"Network":"10.0.0.0/8","Backend":{"Type":"carrier-pigeon"}}',

@@ -80,6 +80,7 @@ export function parseNetConf(text: string): NetConf {
     throw bad('EnableIPv4', 'both address families are switched off', 'set EnableIPv4 or EnableIPv6 to true')
   const backend = backendConf(folded.values.get('backend'))
   requireFamilies(backend, network)
+  requireTransport(backend, network)
   return { network, subnets, enableNFTables: conf.enablenftables, backend }
 }
 
@@ -93,6 +94,18 @@ function requireFamilies(backend: BackendConf, network: NetConf['network']): voi
       `set EnableIPv${family} to false, or take a backend for both families, such as vxlan`,
     )
   }
+}
+
+/** A mode that leads over a family needs the nodes' addresses of that family, which flannel publishes for families that are on. */
+function requireTransport(backend: BackendConf, network: NetConf['network']): void {
+  if (backend.type !== 'wireguard') return
+  const family = backend.mode === 'ipv4' ? 4 : backend.mode === 'ipv6' ? 6 : undefined
+  if (family === undefined || network[family] !== undefined) return
+  throw bad(
+    'Backend.Mode',
+    `it is "${backend.mode}", and IPv${family} is off`,
+    `set EnableIPv${family} to true, or take the mode "auto"`,
+  )
 }
 
 function parseJson(text: string): unknown {

@@ -5,7 +5,7 @@ import type { Backend } from './backend/backend.ts'
 import { podCidrOf, readLease, sameLease, type FamilyReading, type Lease, type LeaseFamily } from './lease.ts'
 import { localFamilies, type Local } from './local.ts'
 import type { NodeView } from './node-view.ts'
-import { Trust, type Refusal } from './trust.ts'
+import { KeyHolders, Trust, type Refusal } from './trust.ts'
 
 /** What follows from an update: leases that are new or other, and those that ended (undefined); refusals nobody heard of yet. */
 export interface PeerChanges {
@@ -182,9 +182,10 @@ class Changes implements PeerChanges {
 
 function trustOf(local: Local, backend: Backend): Map<Family, Trust> {
   const trust = new Map<Family, Trust>()
+  const keys = new KeyHolders(local.identity?.publicKey)
   for (const family of localFamilies(local)) {
     const own = local[family]
-    if (own !== undefined) trust.set(family, new Trust(family, own, backend))
+    if (own !== undefined) trust.set(family, new Trust(family, own, backend, keys))
   }
   return trust
 }

@@ -6,6 +6,7 @@
 import { parseIp, type Family } from '#ip/address.ts'
 import { contains, containsCidr, overlaps, parseCidr } from '#ip/prefix.ts'
 import type { MacText } from '#ip/text.ts'
+import type { WgKeyText } from '#netlink/wireguard-key.ts'
 import type { Backend, Objection } from './backend/backend.ts'
 import type { LeaseFamily } from './lease.ts'
 import type { LocalFamily } from './local.ts'
@@ -20,6 +21,8 @@ export type RefusalCode =
   | 'subnet-taken'
   | 'own-mac'
   | 'mac-taken'
+  | 'own-key'
+  | 'key-taken'
   | 'own-address'
   | 'address-in-pod-network'
 
@@ -33,6 +36,38 @@ export interface Refusal {
   readonly blockedBy?: string
 }
 
+/**
+ * Who holds which public key, over both families: nodes use one key for both, and a device that carries both has one peer for it. What a
+ * second node did to that peer it would do to the first.
+ */
+export class KeyHolders {
+  readonly #own: WgKeyText | undefined
+  readonly #holders = new Map<WgKeyText, { readonly node: string; readonly leases: number }>()
+
+  constructor(own: WgKeyText | undefined) {
+    this.#own = own
+  }
+
+  isOwn(key: WgKeyText): boolean {
+    return key === this.#own
+  }
+
+  holderOf(key: WgKeyText): string | undefined {
+    return this.#holders.get(key)?.node
+  }
+
+  take(key: WgKeyText, node: string): void {
+    this.#holders.set(key, { node, leases: (this.#holders.get(key)?.leases ?? 0) + 1 })
+  }
+
+  release(key: WgKeyText): void {
+    const held = this.#holders.get(key)
+    if (held === undefined) return
+    if (held.leases === 1) this.#holders.delete(key)
+    else this.#holders.set(key, { ...held, leases: held.leases - 1 })
+  }
+}
+
 /** What the believed peers of one family hold. */
 export class Trust {
   readonly #family: Family
@@ -40,11 +75,13 @@ export class Trust {
   readonly #backend: Backend
   readonly #subnets = new DisjointSubnets()
   readonly #macs = new Map<MacText, string>()
+  readonly #keys: KeyHolders
 
-  constructor(family: Family, own: LocalFamily, backend: Backend) {
+  constructor(family: Family, own: LocalFamily, backend: Backend, keys: KeyHolders) {
     this.#family = family
     this.#own = own
     this.#backend = backend
+    this.#keys = keys
   }
 
   /** Takes a lease, or says why not. The node must hold nothing at the time. */
@@ -53,12 +90,14 @@ export class Trust {
     if (refusal !== undefined) return refusal
     this.#subnets.add(parseCidr(lease.subnet), node)
     if (lease.data.kind === 'vtep') this.#macs.set(lease.data.mac, node)
+    if (lease.data.kind === 'wireguard') this.#keys.take(lease.data.publicKey, node)
     return undefined
   }
 
   release(lease: LeaseFamily): void {
     this.#subnets.delete(parseCidr(lease.subnet))
     if (lease.data.kind === 'vtep') this.#macs.delete(lease.data.mac)
+    if (lease.data.kind === 'wireguard') this.#keys.release(lease.data.publicKey)
   }
 
   #refusal(node: string, lease: LeaseFamily): Refusal | undefined {
@@ -94,12 +133,23 @@ export class Trust {
     const holder = this.#subnets.holderOf(subnet)
     if (holder !== undefined)
       return refuse('subnet-taken', `its pod CIDR ${lease.subnet} overlaps that of node ${holder}`, holder)
-    if (lease.data.kind !== 'vtep') return undefined
-    const { mac } = lease.data
-    if (mac === this.#own.mac) return refuse('own-mac', `its tunnel MAC ${mac} is this node's own`)
-    const owner = this.#macs.get(mac)
-    return owner === undefined
-      ? undefined
-      : refuse('mac-taken', `its tunnel MAC ${mac} is that of node ${owner}`, owner)
+    switch (lease.data.kind) {
+      case 'vtep': {
+        const { mac } = lease.data
+        if (mac === this.#own.mac) return refuse('own-mac', `its tunnel MAC ${mac} is this node's own`)
+        const owner = this.#macs.get(mac)
+        if (owner === undefined) return undefined
+        return refuse('mac-taken', `its tunnel MAC ${mac} is that of node ${owner}`, owner)
+      }
+      case 'wireguard': {
+        const { publicKey } = lease.data
+        if (this.#keys.isOwn(publicKey)) return refuse('own-key', `its public key ${publicKey} is this node's own`)
+        const owner = this.#keys.holderOf(publicKey)
+        if (owner === undefined || owner === node) return undefined
+        return refuse('key-taken', `its public key ${publicKey} is that of node ${owner}`, owner)
+      }
+      default:
+        return undefined
+    }
   }
 }

@@ -202,5 +202,9 @@ export const isLoopback = (ip: Ip): boolean => within(ip, 127, 8, 1n, 128)
 /** 169.254.0.0/16 or fe80::/10. */
 export const isLinkLocal = (ip: Ip): boolean => within(ip, 0xa9fe, 16, 0x3fan, 10)
 
+/** 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16 (RFC 1918) and fc00::/7 (RFC 4193). */
+export const isPrivate = (ip: Ip): boolean =>
+  within(ip, 10, 8, 0x7en, 7) || (ip.family === 4 && (ip.value >>> 20 === 0xac1 || ip.value >>> 16 === 0xc0a8))
+
 /** 0.0.0.0 or ::. */
 export const isUnspecified = (ip: Ip): boolean => (ip.family === 4 ? ip.value === 0 : ip.value === 0n)

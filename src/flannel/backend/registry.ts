@@ -6,6 +6,7 @@ import type { Backend } from './backend.ts'
 import { hostGw } from './host-gw.ts'
 import { ipip } from './ipip.ts'
 import { vxlan } from './vxlan.ts'
+import { wireguard } from '../wireguard/backend.ts'
 
 export function backendOf(conf: BackendConf): Backend {
   switch (conf.type) {
@@ -17,6 +18,8 @@ export function backendOf(conf: BackendConf): Backend {
       return ipip(conf)
     case 'alloc':
       return alloc
+    case 'wireguard':
+      return wireguard(conf)
     default:
       return conf satisfies never
   }
