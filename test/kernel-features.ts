@@ -15,6 +15,10 @@ const probes = {
   dummy: [['ip', 'link', 'add', 'x0', 'type', 'dummy']],
   geneve: [['ip', 'link', 'add', 'x0', 'type', 'geneve', 'id', '1', 'remote', '192.0.2.1']],
   ipip: [['ip', 'link', 'add', 'x0', 'type', 'ipip', 'local', '192.0.2.1', 'remote', '192.0.2.2']],
+  'iptables-legacy': [
+    ['iptables-legacy', '-t', 'nat', '-S'],
+    ['iptables-legacy', '-t', 'mangle', '-S'],
+  ],
   ipvlan: [
     ['ip', 'link', 'add', 'under0', 'type', 'veth', 'peer', 'name', 'under1'],
     ['ip', 'link', 'add', 'x0', 'link', 'under0', 'type', 'ipvlan', 'mode', 'l3s'],
@@ -25,6 +29,7 @@ const probes = {
     ['ip', 'link', 'add', 'x0', 'link', 'under0', 'type', 'macvlan', 'mode', 'bridge'],
   ],
   netem: [['tc', 'qdisc', 'add', 'dev', 'lo', 'root', 'netem', 'delay', '1ms']],
+  sctp: [['modprobe', 'sctp']],
   sit: [['ip', 'link', 'add', 'x0', 'type', 'sit', 'local', '192.0.2.1']],
   vlan: [
     ['ip', 'link', 'add', 'under0', 'type', 'veth', 'peer', 'name', 'under1'],
@@ -36,8 +41,9 @@ const probes = {
 
 export type KernelFeature = keyof typeof probes
 
-/** What iproute2 says where the kernel has no such thing. */
-const LACKS = /unknown device type|not supported|qdisc kind is unknown|no such file or directory/i
+/** What iproute2, modprobe and iptables say where the kernel has no such thing. */
+const LACKS =
+  /unknown device type|not supported|qdisc kind is unknown|no such file or directory|not found in directory|Table does not exist/i
 
 const known = new Map<KernelFeature, boolean>()
 
