@@ -8,8 +8,9 @@ import { peerOf } from './cni/peer.ts'
 import { startCniServer } from './cni/server.ts'
 import type { Health } from './health.ts'
 import { watchLeaks } from './leak-watch.ts'
-import type { Log } from './log.ts'
+import { errorFields, type Log } from './log.ts'
 import type { AgentPaths } from './paths.ts'
+import { RulesKeeper, type RulesKeeperOptions } from './rules-keeper.ts'
 
 export const CNI_CHECK = 'cni-socket'
 
@@ -50,8 +51,10 @@ export async function openCniService(
     const { leakInterval: interval } = options
     const leaks = interval === 0 ? undefined : watchLeaks({ host, registry, server, metrics, log, interval })
     log.info({ socket: paths.cniSocket, plugins: [...registry.keys()] }, 'answering CNI calls')
+    const rules = keepRules({ host, metrics, log })
     return {
       [Symbol.asyncDispose]: async () => {
+        await rules?.[Symbol.asyncDispose]()
         await leaks?.[Symbol.asyncDispose]()
         await server.close(GRACE)
         host[Symbol.dispose]()
@@ -60,5 +63,15 @@ export async function openCniService(
   } catch (error) {
     host[Symbol.dispose]()
     throw error
+  }
+}
+
+/** Without nf_tables, or the right to use it, pods are served all the same. */
+function keepRules(options: RulesKeeperOptions): RulesKeeper | undefined {
+  try {
+    return new RulesKeeper(options)
+  } catch (error) {
+    options.log.warn(errorFields(error), "changes of nftables are not heard of: attachments' rules are not put back")
+    return undefined
   }
 }

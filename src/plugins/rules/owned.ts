@@ -79,7 +79,7 @@ export const noteOf = (
 const isParts = (data: NonNullable<Element['data']>): data is readonly Part[] => Array.isArray(data)
 
 /** The same key; or, where prefixes are involved, the same address with another prefix, which the kernel refuses as an overlap. */
-const collides = (a: Pick<Element, 'key'>, b: Pick<Element, 'key'>): boolean =>
+export const collides = (a: Pick<Element, 'key'>, b: Pick<Element, 'key'>): boolean =>
   a.key.join() === b.key.join() ||
   (a.key.some(isPrefix) && a.key.some((part, i) => !isPrefix(part) && part === b.key[i]))
 
