@@ -109,6 +109,26 @@ test('what a DEL or a GC has removed does not come back, whichever program ran i
   assert.equal(await connectsOnce(node.made.path, '10.77.0.1', 8001), undefined)
 })
 
+test('a DEL that fails half way has begun: what it removed stays away', { skip: needsRoot }, async () => {
+  using node = new TestNode()
+  const list = listOf()
+  const [a, b] = [node.pod('a'), node.pod('b')]
+  await node.add(list, a, 8000)
+  await node.add(list, b, 8001)
+  await using _keeper = new RulesKeeper({ host: node.base, metrics: metrics(), log: silentLog })
+  node.made.atFailpoint = (name) => {
+    if (name === 'portmap.unmapped') throw new Error('here')
+  }
+  await assert.rejects(node.runtime.del(list, a), /here/)
+  const left = elementsOf(node, 'a')
+  node.made.exec('nft', 'flush', 'table', 'inet', 'heddle_cni_hostports')
+  node.made.exec('nft', 'delete', 'table', 'inet', 'heddle_cni_hostports')
+  await until('b is back', () => /tcp . 8001/.test(rulesOf(node)), 4_000 * slowness)
+  await sleep(300)
+  assert.doesNotMatch(rulesOf(node), /tcp . 8000/)
+  assert.equal(elementsOf(node, 'a'), left, "the bridge's, of which no DEL has begun")
+})
+
 test('flushes between and during DELs of another program: nothing of theirs stays', { skip: needsRoot }, async () => {
   using node = new TestNode()
   const list = listOf()
