@@ -14,6 +14,7 @@ import { macvlan } from './macvlan/plugin.ts'
 import { portmap } from './portmap/plugin.ts'
 import { ptp } from './ptp/plugin.ts'
 import { tap } from './tap/plugin.ts'
+import { tuning } from './tuning/plugin.ts'
 import { vlan } from './vlan/plugin.ts'
 
 export const registry: ReadonlyMap<string, Plugin> = new Map(
@@ -31,6 +32,7 @@ export const registry: ReadonlyMap<string, Plugin> = new Map(
     ptp,
     staticIpam,
     tap,
+    tuning,
     vlan,
   ].map((plugin) => [plugin.type, plugin]),
 )
