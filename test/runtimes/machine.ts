@@ -1,5 +1,5 @@
 /**
- * A machine for a container runtime: namespaces of its own for network, mounts and processes, /run in memory. Whatever a runtime leaves behind
+ * A machine for a container runtime: namespaces of its own for network, mounts and processes, /run and /var/lib in memory. Whatever a runtime leaves behind
  * there (processes that nobody waits for, mounts, namespaces, links) ends with its first process, and that ends with the test, killed or not.
  */
 
@@ -16,9 +16,6 @@ import { pauseProgram } from './pause.ts'
 
 const run = promisify(execFile)
 const COMMAND_LIMIT_MS = 60_000 * slowness
-
-/** The plugins' state of this machine's node; agents and plugins are told so. */
-const NODE = '/run/node'
 const CGROUPS = '/sys/fs/cgroup'
 
 export class Machine implements AsyncDisposable {
@@ -46,9 +43,9 @@ export class Machine implements AsyncDisposable {
     const folder = mkdtempSync(join(tmpdir(), 'heddle-runtimes-'))
     const machine = new Machine(folder, unshare, await onlyChild(unshare))
     try {
-      for (const mount of ['/run', '/var/tmp']) machine.exec('mount', '-t', 'tmpfs', 'tmpfs', mount)
+      for (const mount of ['/run', '/var/lib', '/var/tmp']) machine.exec('mount', '-t', 'tmpfs', 'tmpfs', mount)
       machine.exec('ip', 'link', 'set', 'lo', 'up')
-      machine.exec('mkdir', '-p', NODE, '/run/cni/net.d', '/run/tmp')
+      machine.exec('mkdir', '-p', '/run/cni/net.d', '/run/tmp')
       return machine
     } catch (error) {
       await machine[Symbol.asyncDispose]()
@@ -61,8 +58,6 @@ export class Machine implements AsyncDisposable {
     PATH: process.env['PATH'],
     HOME: '/run',
     TMPDIR: '/run/tmp',
-    HEDDLE_ROOT: NODE,
-    HEDDLE_SOCKET: '/run/heddle/cni.sock',
   }
 
   #enter(command: readonly string[], netns?: string): readonly string[] {
@@ -85,6 +80,14 @@ export class Machine implements AsyncDisposable {
     const options = { env: { ...this.env, ...env }, timeout: COMMAND_LIMIT_MS, maxBuffer: 1 << 26 }
     const { stdout } = await run('nsenter', [...this.#enter(command, netns)], options)
     return stdout
+  }
+
+  /** Runs a command inside with something on standard input; its output. */
+  async feed(input: string, command: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<string> {
+    const options = { env: { ...this.env, ...env }, timeout: COMMAND_LIMIT_MS }
+    const running = run('nsenter', [...this.#enter(command)], options)
+    running.child.stdin?.end(input)
+    return (await running).stdout
   }
 
   /** Starts a program inside that lives as long as the machine, unless it is stopped. Its output goes to a file of `folder`. */

@@ -9,7 +9,14 @@ import { Machine, until } from './machine.ts'
 
 const projectRoot = join(import.meta.dirname, '..', '..')
 const SOCKET = '/run/heddle/cni.sock'
-const ROOT = '/run/node'
+/** Where plugins and runtimes keep what they must not forget. */
+const STATE = ['/run/heddle', '/var/lib/cni', '/var/lib/heddle']
+
+/** Whether the folders are there or not. */
+const filesBelow = (...folders: readonly string[]): readonly string[] => {
+  const which = folders.flatMap((folder, i) => [...(i === 0 ? [] : ['-o']), '-path', `${folder}/*`])
+  return ['find', '/run', '/var/lib', '-type', 'f', '(', ...which, ')']
+}
 
 /** Files that stay by design: locks, and what remembers the last address. */
 const STAYS = /\/(lock|last_reserved_ip\.\d+)$/
@@ -31,7 +38,7 @@ export class Node implements AsyncDisposable {
   /** `heddle agent --cni-only`, until its socket is there. */
   async startAgent(): Promise<void> {
     const heddle = join(projectRoot, 'dist', 'bin', 'heddle')
-    const flags = ['--cni-only', '--socket', SOCKET, '--root', ROOT, '--log-level', 'warn']
+    const flags = ['--cni-only', '--log-level', 'warn']
     const child = this.machine.start('agent', [heddle, 'agent', ...flags])
     this.#agent = child
     await until(
@@ -51,14 +58,14 @@ export class Node implements AsyncDisposable {
   }
 
   killAgent(): void {
-    const pids = this.machine.pidsOf(`--cni-only\0--socket\0${SOCKET}`)
+    const pids = this.machine.pidsOf('\0agent\0--cni-only\0')
     if (this.#agent === undefined || pids.length === 0) throw new Error('no agent runs')
     for (const pid of pids) this.machine.kill(pid)
   }
 
   /** What an agent with a cluster writes. */
   writeSubnetEnv(): void {
-    const folder = this.machine.path(`${ROOT}/run/flannel`)
+    const folder = this.machine.path('/run/flannel')
     mkdirSync(folder, { recursive: true })
     const lines = [
       'FLANNEL_NETWORK=10.244.0.0/16',
@@ -97,20 +104,9 @@ export class Node implements AsyncDisposable {
       ['bridge', 'fdb', 'show'],
       ['tc', 'qdisc', 'show'],
       ['nft', '-s', 'list', 'ruleset'],
-      ['ls', '/run/netns', '/var/run/netns'],
-      ['find', ROOT, '-type', 'f'],
+      filesBelow(...STATE, '/run/netns'),
     ]
-    const texts = await Promise.all(
-      commands.map(async (command) => {
-        try {
-          return await this.machine.run(command)
-        } catch (error) {
-          // No folder yet is as good as an empty one.
-          if (command[0] === 'ls') return ''
-          throw error
-        }
-      }),
-    )
+    const texts = await Promise.all(commands.map((command) => this.machine.run(command)))
     return texts.join('\n---\n')
   }
 
@@ -134,7 +130,7 @@ export class Node implements AsyncDisposable {
 
   /** The files of address books. */
   async heldAddresses(): Promise<readonly string[]> {
-    const files = await this.machine.run(['find', ROOT, '-path', '*/networks/*', '-type', 'f'])
+    const files = await this.machine.run(filesBelow('/var/lib/cni/networks'))
     return files.split('\n').filter((file) => file !== '' && !STAYS.test(file))
   }
 
