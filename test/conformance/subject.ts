@@ -37,6 +37,10 @@ export interface Subject {
   readonly prepare?: (trial: Trial) => Promise<void>
   /** Makes what the nth pod needs; for a chained plugin the previous result. */
   readonly before?: (trial: Trial, pod: Pod) => Promise<ReadResult | undefined>
+  /** Removes what `before` made, as far as it is still there. */
+  readonly after?: (trial: Trial, pod: Pod) => Promise<unknown>
+  /** A device of the host that DEL gives back. */
+  readonly device?: (n: number) => string
   /** The nth pod's configuration, without name and cniVersion. */
   readonly conf: (n: number) => JsonObject
   /** ADD makes CNI_IFNAME in the pod. */

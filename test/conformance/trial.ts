@@ -74,26 +74,64 @@ export class Trial {
   }
 
   /**
-   * The machine's state, after one ADD and DEL have made what is shared by all attachments and stays (a bridge, tables, folders): what comes
-   * after it and stays is an attachment's.
+   * A pod to try something with, and the machine's state before it: after one ADD and DEL of another pod have made what is shared by all
+   * attachments and stays (a bridge, tables, folders). What comes after it and stays is this pod's.
    */
-  async baselineAfterUse(pod: Pod): Promise<Baseline> {
-    await pod.add()
-    await pod.del({}, 'of the first attachment')
+  async second(subject: Subject, options: PodOptions = {}): Promise<readonly [pod: Pod, before: Baseline]> {
+    const netns = options.netns ?? (await this.machine.pod())
+    const before = await this.afterFirst(subject)
+    return [await this.pod(subject, { ...options, netns }), before]
+  }
+
+  /** The machine's state after one ADD and DEL. */
+  async afterFirst(subject: Subject): Promise<Baseline> {
+    const first = await this.pod(subject)
+    await first.add()
+    await first.del({}, 'of the first attachment')
+    await this.unplug(subject, first)
     return Baseline.of(this.machine)
   }
 
-  /** An ADD that must fail. The DEL that a runtime makes then succeeds, and the machine is as before. */
-  async refusedAdd(pod: Pod, options: RequestOptions, before: Baseline, why = ''): Promise<void> {
+  /** Removes what was there before the plugin: for a chained one, what the main plugin's DEL would. */
+  async unplug(subject: Subject, pod: Pod): Promise<void> {
+    await subject.after?.(this, pod)
+  }
+
+  /** The same pod, ready for another ADD. */
+  async replug(subject: Subject, pod: Pod): Promise<void> {
+    await this.unplug(subject, pod)
+    pod.before = await subject.before?.(this, pod)
+  }
+
+  /** An ADD that must fail. After the DEL that a runtime makes then, which may fail too, the machine is as before. */
+  async refusedAdd(subject: Subject, pod: Pod, options: RequestOptions, before: Baseline, why = ''): Promise<void> {
     await pod.refused('ADD', options, [], why)
-    await pod.del(options, 'after the refused ADD')
+    await pod.request('DEL', options)
+    await this.unplug(subject, pod)
     await this.unchanged(before, 'after the refused ADD and its DEL')
   }
 
   /** An ADD that must fail, and undo all of itself at once. */
-  async undoneAdd(pod: Pod, options: RequestOptions, before: Baseline, why = ''): Promise<void> {
+  async undoneAdd(subject: Subject, pod: Pod, options: RequestOptions, before: Baseline, why = ''): Promise<void> {
     await pod.refused('ADD', options, [], why)
+    await this.hasDevice(subject, pod)
+    await this.unplug(subject, pod)
     await this.unchanged(before, 'after the refused ADD')
+  }
+
+  /** Throws Failed where a device that was lent to the pod is not on the host again. */
+  async hasDevice(subject: Subject, pod: Pod): Promise<void> {
+    const name = subject.device?.(pod.n)
+    if (name === undefined) return
+    const { code } = await this.machine.run(['ip', 'link', 'show', name])
+    if (code !== 0) throw new Failed(`${name} is not on the host again`)
+  }
+
+  /** Throws Failed where an attachment that a DEL or GC has ended left something, beside what a main plugin's DEL would remove. */
+  async leftNothing(subject: Subject, pod: Pod, before: Baseline, after: string): Promise<void> {
+    if (!subject.keepsState) return
+    await this.unplug(subject, pod)
+    await this.unchanged(before, after)
   }
 
   /** Throws Failed where something is not as it was. */

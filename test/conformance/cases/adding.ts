@@ -98,6 +98,7 @@ async function reAdd(t: Trial, s: Subject): Promise<void> {
   for (let round = 0; round < 3; round++) {
     checkShape(await pod.add(), t.version)
     await pod.del()
+    await t.replug(s, pod)
   }
 }
 
@@ -168,12 +169,11 @@ async function pathList(t: Trial, s: Subject): Promise<void> {
 }
 
 async function badNetns(t: Trial, s: Subject, netns: string, atOnce: boolean): Promise<void> {
-  const [first, second] = [await t.pod(s), await t.pod(s)]
   await t.machine.do('touch', '/run/plain')
-  const before = await t.baselineAfterUse(first)
+  const [second, before] = await t.second(s)
   const options = { env: { CNI_NETNS: netns } }
-  if (atOnce) await t.undoneAdd(second, options, before)
-  else await t.refusedAdd(second, options, before)
+  if (atOnce) await t.undoneAdd(s, second, options, before)
+  else await t.refusedAdd(s, second, options, before)
 }
 
 /** A pod whose name for the interface is taken by a link of its own. */
@@ -187,12 +187,15 @@ const linksIn = (t: Trial, pod: Pod): Promise<string> =>
   t.machine.in(pod.netns, 'ip', '-o', 'link', 'show', 'type', 'bridge')
 
 async function nameTaken(t: Trial, s: Subject, atOnce: boolean): Promise<void> {
-  const [first, second] = [await t.pod(s), await takenPod(t, s)]
-  const before = await t.baselineAfterUse(first)
+  const first = await t.pod(s)
+  await first.add()
+  await first.del()
+  const second = await takenPod(t, s)
+  const before = await Baseline.of(t.machine)
   const links = await linksIn(t, second)
-  if (atOnce) return t.undoneAdd(second, {}, before)
   await second.refused('ADD')
   demand((await linksIn(t, second)) === links, 'the interface that was there is not as it was')
+  if (atOnce) await t.unchanged(before, 'after the refused ADD')
 }
 
 async function nameKept(t: Trial, s: Subject): Promise<void> {

@@ -108,12 +108,11 @@ export const refusalCases = (subject: Subject): readonly Case[] =>
     asserts: `${refusal.what} is refused; after the DEL nothing is left`,
     basis: refusal.basis ?? 'REF',
     run: async (t) => {
-      const [first, second] = [await t.pod(subject), await t.pod(subject)]
-      const before = await t.baselineAfterUse(first)
+      const [second, before] = await t.second(subject)
       const { type: _type, ...conf } = refusal.change(second.conf)
       const lacking = Object.keys(second.conf).filter((key) => !(key in conf) || conf[key] === undefined)
       const left = Object.fromEntries(lacking.map((key) => [key, key === 'type' ? subject.type : undefined]))
-      await t.refusedAdd(second, { conf: { ...conf, ...left } }, before, `with ${refusal.what}`)
+      await t.refusedAdd(subject, second, { conf: { ...conf, ...left } }, before, `with ${refusal.what}`)
     },
   }))
 

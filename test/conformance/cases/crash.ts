@@ -96,13 +96,16 @@ async function crash(t: Trial, s: Subject, verb: 'ADD' | 'DEL', cleanUp: CleanUp
   const first = await t.pod(s)
   await first.add()
   await first.del()
+  await t.replug(s, first)
   const ms = await timeOf(first, verb)
+  await t.unplug(s, first)
   const before = await Baseline.of(t.machine)
   for (let i = 0; i < t.kills; i++) {
     const pod = await t.pod(s)
     if (verb === 'DEL') await pod.add()
     await pod.request(verb, { killAfterMs: Math.max(1, (ms * (i + 0.5)) / t.kills) })
     await cleanUp(t, pod)
+    await t.unplug(s, pod)
     if (t.machine.pods.has(pod.netns)) await t.machine.removePod(pod.netns)
     await t.unchanged(before, `after ${verb} was killed at ${Math.round((100 * (i + 0.5)) / t.kills)} % and cleaned up`)
   }
@@ -121,10 +124,13 @@ async function addAgain(t: Trial, s: Subject): Promise<void> {
   const pod = await t.pod(s)
   await pod.add()
   await pod.del()
+  await t.replug(s, pod)
   const ms = await timeOf(pod, 'ADD')
   for (let i = 0; i < t.kills; i++) {
+    await t.replug(s, pod)
     await pod.request('ADD', { killAfterMs: Math.max(1, (ms * (i + 0.5)) / t.kills) })
     await pod.del({}, 'after the crash')
+    await t.replug(s, pod)
     await pod.add()
     await pod.del()
   }
@@ -136,37 +142,39 @@ const tiny = {
 }
 
 async function noIpam(t: Trial, s: Subject): Promise<void> {
-  const [first, second] = [await t.pod(s), await t.pod(s)]
-  const before = await t.baselineAfterUse(first)
-  await t.undoneAdd(second, { conf: { ipam: { ...tiny, type: 'no-such-ipam' } } }, before)
+  const [second, before] = await t.second(s)
+  await t.undoneAdd(s, second, { conf: { ipam: { ...tiny, type: 'no-such-ipam' } } }, before)
 }
 
 async function full(t: Trial, s: Subject, atOnce: boolean): Promise<void> {
   const conf = { ipam: tiny }
   for (let i = 0; i < 2; i++) await (await t.pod(s)).add({ conf })
-  const pod = await t.pod(s)
+  const netns = await t.machine.pod()
   const before = await Baseline.of(t.machine)
-  if (atOnce) await t.undoneAdd(pod, { conf }, before, 'without a free address')
-  else await t.refusedAdd(pod, { conf }, before, 'without a free address')
+  const pod = await t.pod(s, { netns })
+  if (atOnce) await t.undoneAdd(s, pod, { conf }, before, 'without a free address')
+  else await t.refusedAdd(s, pod, { conf }, before, 'without a free address')
 }
 
 async function badRoute(t: Trial, s: Subject, atOnce: boolean): Promise<void> {
-  const [first, second] = [await t.pod(s), await t.pod(s)]
-  const before = await t.baselineAfterUse(first)
+  const [second, before] = await t.second(s)
   const routes = [{ dst: '198.51.100.0/24', gw: '203.0.113.1' }]
   const options = { conf: { ipam: { ...tiny, routes } } }
-  if (atOnce) await t.undoneAdd(second, options, before, 'with a route through a gateway that is nowhere')
-  else await t.refusedAdd(second, options, before, 'with a route through a gateway that is nowhere')
+  if (atOnce) await t.undoneAdd(s, second, options, before, 'with a route through a gateway that is nowhere')
+  else await t.refusedAdd(s, second, options, before, 'with a route through a gateway that is nowhere')
 }
 
 async function crowd(t: Trial, s: Subject): Promise<void> {
-  const before = await t.baselineAfterUse(await t.pod(s))
+  const before = await t.afterFirst(s)
   const pods: Pod[] = []
   for (let i = 0; i < 8; i++) pods.push(await t.pod(s))
   await Promise.all(pods.map((pod) => pod.add()))
   if (t.version >= '0.4.0') await Promise.all(pods.map((pod) => pod.check()))
   await Promise.all(pods.map((pod) => pod.del()))
-  for (const pod of pods) await t.machine.removePod(pod.netns)
+  for (const pod of pods) {
+    await t.unplug(s, pod)
+    await t.machine.removePod(pod.netns)
+  }
   await t.unchanged(before, 'after all DEL')
 }
 

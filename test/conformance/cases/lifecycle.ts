@@ -4,6 +4,7 @@ import type { Case } from '../case.ts'
 import { outcome, shorten } from '../call.ts'
 import type { Pod } from '../pod.ts'
 import { addressesOf, checkShape, readResult } from '../shape.ts'
+import { Baseline } from '../state.ts'
 import type { Subject } from '../subject.ts'
 import { demand, type Trial } from '../trial.ts'
 import { casesOf, type Row } from './rows.ts'
@@ -29,6 +30,13 @@ const rows: readonly Row[] = [
     versionMissing,
   ],
   ['life/add-del', 'SPEC', 'ADD and DEL: the machine is as before', keepsState, addDel],
+  [
+    'life/restores',
+    'OPS',
+    'DEL leaves the interface as it was before ADD, without resting on its removal',
+    (s) => s.role === 'chained',
+    restores,
+  ],
   ['life/del-twice', 'SPEC', 'a second and a third DEL succeed', always, delTwice],
   ['life/del-before-add', 'SPEC', 'DEL without an ADD succeeds and makes nothing', always, delBeforeAdd],
   ['life/del-no-netns', 'SPEC', 'DEL without CNI_NETNS succeeds', always, delWithoutNetns],
@@ -136,21 +144,20 @@ async function versionMissing(t: Trial, s: Subject): Promise<void> {
 }
 
 async function addDel(t: Trial, s: Subject): Promise<void> {
-  const [first, second] = [await t.pod(s), await t.pod(s)]
-  const before = await t.baselineAfterUse(first)
+  const [second, before] = await t.second(s)
   await second.add()
   const made = await before.changes(0)
   demand(made.length > 0, 'ADD made nothing that can be seen')
   await second.del()
-  await t.unchanged(before, 'after DEL')
+  await t.hasDevice(s, second)
+  await t.leftNothing(s, second, before, 'after DEL')
 }
 
 async function delTwice(t: Trial, s: Subject): Promise<void> {
-  const [first, second] = [await t.pod(s), await t.pod(s)]
-  const before = await t.baselineAfterUse(first)
+  const [second, before] = await t.second(s)
   const prevResult = await second.add()
   for (const why of ['', 'again', 'a third time']) await second.del(previousFor(t, { prevResult }), why)
-  await t.unchanged(before, 'after three DEL')
+  await t.leftNothing(s, second, before, 'after three DEL')
 }
 
 /** prevResult is for configurations from 0.4.0 on. */
@@ -158,10 +165,9 @@ const previousFor = <T extends object>(t: Trial, options: T): T | Record<string,
   t.version >= '0.4.0' ? options : {}
 
 async function delBeforeAdd(t: Trial, s: Subject): Promise<void> {
-  const [first, second] = [await t.pod(s), await t.pod(s)]
-  const before = await t.baselineAfterUse(first)
+  const [second, before] = await t.second(s)
   await second.del({}, 'without an ADD')
-  await t.unchanged(before, 'after DEL without an ADD')
+  await t.leftNothing(s, second, before, 'after DEL without an ADD')
 }
 
 async function delWithoutNetns(t: Trial, s: Subject): Promise<void> {
@@ -172,11 +178,22 @@ async function delWithoutNetns(t: Trial, s: Subject): Promise<void> {
 }
 
 async function delNetnsGone(t: Trial, s: Subject): Promise<void> {
-  const before = await t.baselineAfterUse(await t.pod(s))
+  const before = await t.afterFirst(s)
   const pod = await t.pod(s)
   await pod.add()
   await t.machine.removePod(pod.netns)
   await pod.del({}, 'after its namespace vanished')
+  await t.leftNothing(s, pod, before, 'after DEL')
+}
+
+async function restores(t: Trial, s: Subject): Promise<void> {
+  const pod = await t.pod(s)
+  await pod.add()
+  await pod.del()
+  await t.replug(s, pod)
+  const before = await Baseline.of(t.machine)
+  await pod.add()
+  await pod.del()
   await t.unchanged(before, 'after DEL')
 }
 
@@ -188,29 +205,26 @@ async function delPlainFile(t: Trial, s: Subject): Promise<void> {
 }
 
 async function delWith(t: Trial, s: Subject, prevResult: null | undefined): Promise<void> {
-  const [first, second] = [await t.pod(s), await t.pod(s)]
-  const before = await t.baselineAfterUse(first)
+  const [second, before] = await t.second(s)
   await second.add()
   await second.del({ prevResult })
-  await t.unchanged(before, 'after DEL')
+  await t.leftNothing(s, second, before, 'after DEL')
 }
 
 async function delBrokenResult(t: Trial, s: Subject): Promise<void> {
-  const [first, second] = [await t.pod(s), await t.pod(s)]
-  const before = await t.baselineAfterUse(first)
+  const [second, before] = await t.second(s)
   await second.add()
   await second.del({ prevResult: { cniVersion: t.version, ips: 'none', interfaces: 5 } }, 'with a broken prevResult')
-  await t.unchanged(before, 'after DEL')
+  await t.leftNothing(s, second, before, 'after DEL')
 }
 
 async function delLinkGone(t: Trial, s: Subject): Promise<void> {
-  const [first, second] = [await t.pod(s), await t.pod(s)]
-  const before = await t.baselineAfterUse(first)
+  const [second, before] = await t.second(s)
   await second.add()
   await t.machine.in(second.netns, 'ip', 'link', 'delete', second.ifname)
   await second.del({}, 'after its interface was deleted')
   if (s.type === 'host-device') return
-  await t.unchanged(before, 'after DEL')
+  await t.leftNothing(s, second, before, 'after DEL')
 }
 
 async function delRulesGone(t: Trial, s: Subject): Promise<void> {

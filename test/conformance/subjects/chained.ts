@@ -43,6 +43,7 @@ const chained = {
   oldest: '0.3.0',
   prepare: withBridge,
   before: plugged,
+  after: (t: Trial, pod: Pod) => t.machine.run(['ip', 'link', 'delete', hostEndOf(pod)]),
 } as const
 
 const mapping = { hostPort: 8080, containerPort: 80, protocol: 'tcp' }

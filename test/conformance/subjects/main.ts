@@ -167,6 +167,8 @@ export const hostDevice: Subject = {
     await t.machine.do('ip', 'link', 'set', `wire${pod.n}`, 'up')
     return undefined
   },
+  after: (t, pod) => t.machine.run(['ip', 'link', 'delete', `wire${pod.n}`]),
+  device: (n) => `dev${n}`,
   conf: (n) => ({ type: 'host-device', device: `dev${n}`, ipam: lanIpam }),
   damages: [...linkDamages, routeDamage],
   refusals: [
