@@ -24,13 +24,14 @@ const KINDS = ['attachment', 'rules', 'link', 'file'] as const
 
 /** Looks until it is disposed; disposing waits for the look that runs. */
 export function watchLeaks({ host, registry, server, metrics, log, interval }: LeakWatchOptions): AsyncDisposable {
-  const fieldsOf = ({ kind, owner, object, evidence }: Leftover) => ({
+  const fieldsOf = ({ kind, owner, object, reason, detail }: Leftover) => ({
     kind,
     network: owner?.network,
     container: owner?.containerId,
     ifname: owner?.ifname,
     object,
-    evidence,
+    reason,
+    detail,
   })
   const finder = new LeakFinder({
     look: async () => judge(await observeLeaks({ host, busy: server.busy })),

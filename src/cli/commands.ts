@@ -14,5 +14,6 @@ export interface LazyCommand {
 export const commands: Readonly<Record<string, LazyCommand>> = {
   lab: { summary: 'lab.summary', load: async () => (await import('./lab.ts')).labCommand() },
   cni: { summary: 'cni.summary', load: async () => (await import('./cni.ts')).cniCommand() },
+  doctor: { summary: 'doctor.summary', load: async () => (await import('./doctor.ts')).doctorCommand() },
   agent: { summary: 'agent.summary', load: async () => (await import('./agent.ts')).agentCommand() },
 }

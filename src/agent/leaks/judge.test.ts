@@ -61,10 +61,10 @@ describe('what is a leftover', () => {
     ] as const
     const { leftovers } = judge({ ...nothing, records })
     assert.deepEqual(
-      leftovers.map(({ object, evidence }) => [object, evidence]),
+      leftovers.map(({ object, reason, detail }) => [object, reason, detail]),
       [
-        ['portmap a eth0', 'its sandbox /run/netns/x is gone; a DEL began and did not end'],
-        ['bridge a eth0', 'its sandbox /run/netns/x is gone'],
+        ['portmap a eth0', 'del-unfinished', '/run/netns/x'],
+        ['bridge a eth0', 'sandbox-gone', '/run/netns/x'],
       ],
     )
     for (const sandbox of ['live', 'unknown'] as const)
@@ -216,7 +216,8 @@ describe('looking twice', () => {
     key,
     owner: undefined,
     object: key,
-    evidence: '',
+    reason: 'writer-killed',
+    detail: '',
     removal: { by: 'file', file: key },
   })
 

@@ -14,6 +14,19 @@ export type Removal =
   | { readonly by: 'link'; readonly index: number; readonly name: string; readonly alias: string }
   | { readonly by: 'file'; readonly file: string }
 
+/** Why something is a leftover, or nobody's; `detail` has the name or the time that belongs to it. */
+export type LeakReason =
+  | 'sandbox-gone'
+  | 'del-unfinished'
+  | 'add-unfinished'
+  | 'rules-of-nobody'
+  | 'link-of-nobody'
+  | 'writer-killed'
+  | 'address-torn'
+  | 'address-of-nobody'
+  | 'cache-of-gone-sandbox'
+  | 'link-without-record'
+
 export interface Leftover {
   /** `attachment`: all that one plugin made for a sandbox that is gone. */
   readonly kind: 'attachment' | 'rules' | 'link' | 'file'
@@ -21,7 +34,8 @@ export interface Leftover {
   readonly key: string
   readonly owner: AttachmentName | undefined
   readonly object: string
-  readonly evidence: string
+  readonly reason: LeakReason
+  readonly detail: string
   readonly removal: Removal
 }
 
@@ -30,7 +44,8 @@ export interface Unclaimed {
   readonly kind: 'address' | 'cache' | 'link'
   readonly owner: Partial<AttachmentName>
   readonly object: string
-  readonly evidence: string
+  readonly reason: LeakReason
+  readonly detail: string
 }
 
 export interface Judgement {
@@ -109,15 +124,15 @@ function attachments({ records, links }: Inventory): readonly Leftover[] {
       key: `attachment ${record.type} ${nameOf(record)} ${record.id}`,
       owner: record,
       object: `${record.type} ${record.containerId} ${record.ifname}`,
-      evidence:
-        record.netns === '' ? 'its sandbox is gone' : `its sandbox ${record.netns} is gone${whileLeaving(record)}`,
+      reason: reasonOf(record),
+      detail: record.netns,
       removal: { by: 'del', record },
     }))
 }
 
-const whileLeaving = ({ state }: AttachmentRecord): string => {
-  if (state === 'leaving') return '; a DEL began and did not end'
-  return state === 'adding' ? '; its ADD did not end' : ''
+const reasonOf = ({ state }: AttachmentRecord): LeakReason => {
+  if (state === 'leaving') return 'del-unfinished'
+  return state === 'adding' ? 'add-unfinished' : 'sandbox-gone'
 }
 
 function linkRecords({ linkRecords: records }: Inventory, { recorded }: Known): readonly Leftover[] {
@@ -128,7 +143,8 @@ function linkRecords({ linkRecords: records }: Inventory, { recorded }: Known): 
       key: `link-record ${record.plugin} ${nameOf(record)} ${record.netnsId}`,
       owner: record,
       object: `${record.plugin} ${record.containerId} ${record.ifname}`,
-      evidence: `its sandbox ${record.netns} is gone`,
+      reason: 'sandbox-gone',
+      detail: record.netns,
       removal: { by: 'link-record', record },
     }))
 }
@@ -146,7 +162,8 @@ function rules({ rules: seen }: Inventory, { marks, liveAliases }: Known): reado
       key: `rules ${table.family} ${table.name} ${mark}`,
       owner,
       object: `${table.family} ${table.name}: ${count} element${count === 1 ? '' : 's'} of ${mark}`,
-      evidence: 'no record, no cached result of a living sandbox and no link names its owner',
+      reason: 'rules-of-nobody',
+      detail: mark,
       removal: { by: 'rules', table, mark },
     }))
 }
@@ -170,7 +187,8 @@ function links({ links: seen }: Inventory, { aliases }: Known): readonly Leftove
       key: `link ${index} ${alias}`,
       owner: ownerOfAlias(alias),
       object: name,
-      evidence: `marked ${alias}, of which no record and no cached result is left`,
+      reason: 'link-of-nobody',
+      detail: alias,
       removal: { by: 'link', index, name, alias },
     }))
 }
@@ -180,7 +198,8 @@ const fileLeftover = ({ file, ageMs }: { readonly file: string; readonly ageMs: 
   key: `file ${file}`,
   owner: undefined,
   object: file,
-  evidence: `a temporary file, ${Math.round(ageMs / 60_000)} minutes old: its writer was killed`,
+  reason: 'writer-killed',
+  detail: `${Math.round(ageMs / 60_000)} min`,
   removal: { by: 'file', file },
 })
 
@@ -202,10 +221,8 @@ function unclaimed({ addresses, caches, links: seen }: Inventory, known: Known):
       kind: 'address',
       owner,
       object: file,
-      evidence:
-        owner.containerId === undefined
-          ? 'torn: nobody owns it; GC removes it when every valid attachment has its address'
-          : 'no record and no cached result of a living sandbox names its owner',
+      reason: owner.containerId === undefined ? 'address-torn' : 'address-of-nobody',
+      detail: owner.containerId ?? '',
     })),
     ...caches
       .filter((cache) => cache.sandbox === 'gone' && !known.recorded.has(nameOf(cache)))
@@ -213,7 +230,8 @@ function unclaimed({ addresses, caches, links: seen }: Inventory, known: Known):
         kind: 'cache',
         owner,
         object: file,
-        evidence: `its sandbox ${netns} is gone; the runtime's DEL removes it`,
+        reason: 'cache-of-gone-sandbox',
+        detail: netns,
       })),
     ...seen
       .filter((link) => isLive(link) && !known.aliases.has(link.alias))
@@ -221,7 +239,8 @@ function unclaimed({ addresses, caches, links: seen }: Inventory, known: Known):
         kind: 'link',
         owner: ownerOfAlias(alias) ?? {},
         object: name,
-        evidence: `marked ${alias}, without a record; its pod's namespace lives`,
+        reason: 'link-without-record',
+        detail: alias,
       })),
   ]
 }

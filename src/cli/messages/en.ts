@@ -1,3 +1,4 @@
+import { doctorEn } from './doctor-en.ts'
 import { labEn } from './lab-en.ts'
 
 /**
@@ -6,6 +7,7 @@ import { labEn } from './lab-en.ts'
  */
 export const en = {
   ...labEn,
+  ...doctorEn,
   'heddle.summary': 'A Kubernetes pod network: its plugins, its node agent, and a lab that builds one on this machine',
   'heddle.lang': 'language of messages: en or zh (default: from LC_ALL, LC_MESSAGES, LANG)',
   'heddle.version': 'print the version',
