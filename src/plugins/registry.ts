@@ -1,11 +1,13 @@
 /** Every CNI plugin that Heddle has, by type. The one place: the shell, the build and the runtime read it. */
 
 import type { Plugin } from '#cni/plugin.ts'
+import { dhcp } from '#ipam/dhcp/plugin.ts'
 import { hostLocal } from '#ipam/host-local/plugin.ts'
 import { staticIpam } from '#ipam/static/plugin.ts'
 import { bandwidth } from './bandwidth/plugin.ts'
 import { bridge } from './bridge/plugin.ts'
 import { dummy } from './dummy/plugin.ts'
+import { firewall } from './firewall/plugin.ts'
 import { flannel } from './flannel/plugin.ts'
 import { hostDevice } from './host-device/plugin.ts'
 import { ipvlan } from './ipvlan/plugin.ts'
@@ -13,6 +15,7 @@ import { loopback } from './loopback.ts'
 import { macvlan } from './macvlan/plugin.ts'
 import { portmap } from './portmap/plugin.ts'
 import { ptp } from './ptp/plugin.ts'
+import { sbr } from './sbr/plugin.ts'
 import { tap } from './tap/plugin.ts'
 import { tuning } from './tuning/plugin.ts'
 import { vlan } from './vlan/plugin.ts'
@@ -21,7 +24,9 @@ export const registry: ReadonlyMap<string, Plugin> = new Map(
   [
     bandwidth,
     bridge,
+    dhcp,
     dummy,
+    firewall,
     flannel,
     hostDevice,
     hostLocal,
@@ -30,6 +35,7 @@ export const registry: ReadonlyMap<string, Plugin> = new Map(
     macvlan,
     portmap,
     ptp,
+    sbr,
     staticIpam,
     tap,
     tuning,

@@ -53,7 +53,7 @@ export interface LockOptions {
 /** Per file, the turn of the last who asked in this process: they wait here, first come first served, and not on pool threads. */
 const turns = new Map<string, Promise<void>>()
 
-/** Waits for an exclusive lock on a file (made if missing, 0644) or a directory. Throws `LockError` when time is up. */
+/** Waits for an exclusive lock on a file (made if missing, 0644), a directory or a namespace. Throws `LockError` when time is up. */
 export async function lockFile(path: string, options: LockOptions): Promise<FileLock> {
   const key = resolve(path)
   const deadline = systemClock.now() + options.timeoutMs
@@ -108,7 +108,9 @@ async function acquire(path: string, deadline: number, timeoutMs: number, sys: S
 
 function openForLock(path: string, sys: Sys): number {
   const fd = sys.open(path, constants.O_RDWR | constants.O_CREAT, 0o644)
-  return fd === -ERRNO.EISDIR ? check(sys.open(path, constants.O_RDONLY, 0), 'open', path) : check(fd, 'open', path)
+  // A directory; or a namespace, which nobody may open for writing.
+  const isReadOnly = fd === -ERRNO.EISDIR || fd === -ERRNO.EPERM
+  return isReadOnly ? check(sys.open(path, constants.O_RDONLY, 0), 'open', path) : check(fd, 'open', path)
 }
 
 function isStill(path: string, fd: number): boolean {

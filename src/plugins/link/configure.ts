@@ -14,6 +14,7 @@ import type { Link } from '#netlink/link-codec.ts'
 import type { Message } from '#netlink/message.ts'
 import type { NetlinkSocket } from '#netlink/socket.ts'
 import { listRoutes, routeMessage } from '#netlink/route.ts'
+import type { SeenRoute } from '#netlink/route-codec.ts'
 import { RT_TABLE } from '#netlink/route-names.ts'
 import { hasCode } from '#sys/errno.ts'
 import { writeSysctls, type Sysctl } from './host-netns.ts'
@@ -175,7 +176,7 @@ function checkRoutes(pod: Pod, link: Link, routes: readonly RouteConfig[], gatew
   if (routes.length === 0) return
   const seen = listRoutes(pod.netlink)
   for (const { dst, gw, table } of routes) {
-    const candidates = seen.filter((route) => route.dst === dst && route.table === (table ?? RT_TABLE.MAIN))
+    const candidates = seen.filter((route) => route.dst === dst && isIn(route, table, link))
     const wanted = gw ?? gateways.get(familyOf(dst))
     const found = candidates.some(
       (route) =>
@@ -188,6 +189,12 @@ function checkRoutes(pod: Pod, link: Link, routes: readonly RouteConfig[], gatew
       throw checkFailed(`the route to ${dst}${wanted === undefined ? '' : ` via ${wanted}`} is gone from ${pod.path}`)
   }
 }
+
+/** Without a table in the result, a later plugin of the list (sbr, vrf) may have given the link's routes one of their own. */
+const isIn = (route: SeenRoute, table: number | undefined, { index }: Link): boolean =>
+  table === undefined
+    ? route.table === RT_TABLE.MAIN || (route.oif === index && route.table !== RT_TABLE.LOCAL)
+    : route.table === table
 
 /** `10.1.0.5/24` → `10.1.0.5`. */
 export const ipOf = (address: IpConfig['address']): IpText => formatIp(parseIpNet(address).ip)
