@@ -7,4 +7,6 @@ export const CHECKS = {
   api: 'api-server',
   published: 'annotations',
   state: 'reconciliation',
+  /** With the wireguard backend only. */
+  key: 'wireguard-key',
 } as const

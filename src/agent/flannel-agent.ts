@@ -11,11 +11,12 @@ import { keyOf, normal } from '#state/entry.ts'
 import type { Kernel } from '#state/kernel.ts'
 import { Reconciler } from '#state/reconciler.ts'
 import { same } from '#state/same.ts'
-import type { Local } from '#flannel/local.ts'
+import type { Identity, Local } from '#flannel/local.ts'
 import type { NetConf } from '#flannel/net-conf.ts'
 import type { NodeView } from '#flannel/node-view.ts'
 import type { Refusal } from '#flannel/trust.ts'
 import type { AgentMetrics } from './agent-metrics.ts'
+import { openIdentity } from './backend-identity.ts'
 import { CHECKS } from './checks.ts'
 import { nodeStatusApi } from './cluster.ts'
 import { PATIENCE, readConf } from './conf-reader.ts'
@@ -125,7 +126,17 @@ export class FlannelAgent implements AsyncDisposable {
     })
     this.#confText = text
     const socket = this.#stack.use(NetlinkSocket.open())
-    const network = this.#openNetwork(conf, snapshot, (name) => findLink(socket, name)?.mac)
+    const identity = await openIdentity(
+      {
+        conf,
+        places: { named: cluster.wireguardKeyFile, own: paths.wireguardKey, flannel: paths.flannelWireguardKey },
+        health,
+        log,
+        signal: this.#abort.signal,
+      },
+      this.#stack,
+    )
+    const network = this.#openNetwork(conf, snapshot, identity, (name) => findLink(socket, name)?.mac)
     this.#followUnderlay(socket, network, conf)
     this.#followNodes(network)
     await this.#nodes?.synced(PATIENCE)
@@ -140,6 +151,7 @@ export class FlannelAgent implements AsyncDisposable {
   #openNetwork(
     conf: NetConf,
     snapshot: Snapshot | undefined,
+    identity: Identity | undefined,
     deviceMac: (name: string) => string | undefined,
   ): FlannelNetwork {
     const { cluster, metrics, log, paths } = this.#options
@@ -151,6 +163,7 @@ export class FlannelAgent implements AsyncDisposable {
       randomFully: cluster.randomFully,
       kernelHasIpv6: existsSync('/proc/sys/net/ipv6'),
       recordedMacs: snapshot?.macs ?? {},
+      identity,
       deviceMac,
       random: () => randomBytes(6),
       state: this.#reconciler,

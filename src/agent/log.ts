@@ -9,7 +9,18 @@ export type LogLevel = (typeof LOG_LEVELS)[number]
 export type Log = Pick<pino.Logger, LogLevel>
 
 /** Keys whose values are never written, wherever somebody puts them. */
-const SECRET = ['token', 'password', 'authorization', 'key', 'psk', 'secret', 'clientKey', 'client-key-data']
+const SECRET = [
+  'token',
+  'password',
+  'authorization',
+  'key',
+  'psk',
+  'privateKey',
+  'presharedKey',
+  'secret',
+  'clientKey',
+  'client-key-data',
+]
 
 /** Writes without buffering: the last line before a crash is the one that matters. */
 export function openLog(level: LogLevel, bindings: Readonly<Record<string, string>>): pino.Logger {

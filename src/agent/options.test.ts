@@ -13,6 +13,8 @@ test('defaults', () => {
     netConf: '/etc/kube-flannel/net-conf.json',
     snapshot: '/var/lib/heddle/flannel.json',
     lock: '/run/heddle/agent.lock',
+    wireguardKey: '/var/lib/heddle/wgkey',
+    flannelWireguardKey: '/run/flannel/wgkey',
   })
   assert.equal(cluster?.node, 'worker-1')
   assert.deepEqual(cluster.netConf, { from: 'usual', path: '/etc/kube-flannel/net-conf.json' })

@@ -49,6 +49,8 @@ export interface ClusterOptions {
   readonly randomFully: boolean
   readonly setNetworkUnavailable: boolean
   readonly keys: AnnotationKeys
+  /** WIREGUARD_KEY_FILE, as flannel calls it: instead of our own place. */
+  readonly wireguardKeyFile: string | undefined
 }
 
 export interface AgentOptions {
@@ -110,6 +112,7 @@ function clusterOptions(flags: AgentFlags, env: Environment, paths: AgentPaths):
     randomFully: flags.ipMasqFullyRandom ?? true,
     setNetworkUnavailable: flags.setNodeNetworkUnavailable ?? true,
     keys: annotationKeys(flags.kubeAnnotationPrefix ?? DEFAULT_PREFIX),
+    wireguardKeyFile: env['WIREGUARD_KEY_FILE'] === '' ? undefined : env['WIREGUARD_KEY_FILE'],
   }
 }
 

@@ -11,6 +11,10 @@ export interface AgentPaths {
   /** Last-known nodes and network configuration: survives reboots. */
   readonly snapshot: string
   readonly lock: string
+  /** This node's WireGuard key; survives reboots. */
+  readonly wireguardKey: string
+  /** Where flannel keeps it. */
+  readonly flannelWireguardKey: string
 }
 
 export interface PathOptions {
@@ -33,5 +37,7 @@ export function agentPaths(options: PathOptions): AgentPaths {
     netConf: named(options.netConfigPath, '/etc/kube-flannel/net-conf.json'),
     snapshot: under('/var/lib/heddle/flannel.json'),
     lock: under('/run/heddle/agent.lock'),
+    wireguardKey: under('/var/lib/heddle/wgkey'),
+    flannelWireguardKey: under('/run/flannel/wgkey'),
   }
 }

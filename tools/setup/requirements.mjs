@@ -44,6 +44,7 @@ const tested = [
   },
   { package: 'runc', commands: ['runc'], essential: false, why: 'starts the containers of both runtimes' },
   { package: 'podman', commands: ['podman', 'conmon'], essential: false, why: 'another container runtime' },
+  { package: 'wireguard-tools', commands: ['wg'], essential: false, why: 'shows what WireGuard devices hold' },
   { package: 'procps', commands: ['ps', 'sysctl'], essential: false, why: 'looks at processes and sysctls' },
 ]
 
