@@ -1,5 +1,6 @@
 import { doctorEn } from './doctor-en.ts'
 import { labEn } from './lab-en.ts'
+import { leaksEn } from './leaks-en.ts'
 
 /**
  * What the command says, by key. `{name}` stands for a value. Every key here is in every other catalogue, with the same
@@ -8,6 +9,7 @@ import { labEn } from './lab-en.ts'
 export const en = {
   ...labEn,
   ...doctorEn,
+  ...leaksEn,
   'heddle.summary': 'A Kubernetes pod network: its plugins, its node agent, and a lab that builds one on this machine',
   'heddle.lang': 'language of messages: en or zh (default: from LC_ALL, LC_MESSAGES, LANG)',
   'heddle.version': 'print the version',
