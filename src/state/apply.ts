@@ -6,6 +6,7 @@ import type { NetlinkSocket } from '#netlink/socket.ts'
 import { deleteTable, ensureTable } from '#nft/ensure.ts'
 import { hasCode } from '#sys/errno.ts'
 import { writeSysctl } from '#sys/sysctl.ts'
+import { createTun } from '#sys/tun.ts'
 import type { Devices } from './devices.ts'
 import type { Operation } from './diff.ts'
 import { LINK_ALIAS, type EntryKind, type LinkEntry } from './entry.ts'
@@ -110,8 +111,11 @@ export class Applier {
 
   #addLink(entry: LinkEntry): void {
     const { route, devices } = this.#options
-    const { name, mtu, mac, up } = entry
-    createLink(route, { name, mtu, mac, up, alias: LINK_ALIAS, info: linkInfo(entry, devices) })
+    const { name, mtu, mac, up, data } = entry
+    // Such devices are no business of rtnetlink's until they are there.
+    if (data.type === 'tun')
+      this.#options.inside(() => createTun(name, () => setLink(route, name, { mtu, up, alias: LINK_ALIAS })))
+    else createLink(route, { name, mtu, mac, up, alias: LINK_ALIAS, info: linkInfo(entry, devices) })
     this.#lookAgain(name)
   }
 

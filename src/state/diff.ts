@@ -22,6 +22,8 @@ const RANK: Readonly<Record<EntryKind, number>> = {
   fdb: 7,
   route: 8,
   rule: 9,
+  relay: 10,
+  relaypeer: 11,
 }
 
 /**

@@ -55,7 +55,12 @@ export interface DummyData {
   readonly type: 'dummy'
 }
 
-export type LinkData = VxlanData | IpipData | WireguardData | BridgeData | DummyData
+/** A device whose packets a program reads and writes; it stays without one. Like `ip tuntap add mode tun`. */
+export interface TunData {
+  readonly type: 'tun'
+}
+
+export type LinkData = VxlanData | IpipData | WireguardData | BridgeData | DummyData | TunData
 
 /** A device that Heddle makes and keeps up. Like `ip link add NAME mtu M address A type T …`. */
 export interface LinkEntry {
@@ -166,6 +171,29 @@ export interface WgPeerEntry {
   readonly presharedKey?: Secret
 }
 
+/** A process of ours that carries a TUN device's packets in UDP (flannel's udp backend): its device and what it has to know. */
+export interface RelayEntry {
+  readonly kind: 'relay'
+  readonly dev: string
+  /** Where its socket is bound. */
+  readonly address: IpText
+  /** Its own port and that of every peer. */
+  readonly port: number
+  /** The cluster's pod network, and this node's part of it. */
+  readonly network: CidrText
+  readonly subnet: CidrText
+  /** Take datagrams from addresses that are no peer's. */
+  readonly anySource: boolean
+}
+
+/** A subnet that the relay of a device sends to a peer. */
+export interface RelayPeerEntry {
+  readonly kind: 'relaypeer'
+  readonly relay: string
+  readonly dst: CidrText
+  readonly via: IpText
+}
+
 export type Entry =
   | LinkEntry
   | AddressEntry
@@ -175,6 +203,8 @@ export type Entry =
   | FdbEntry
   | WireguardEntry
   | WgPeerEntry
+  | RelayEntry
+  | RelayPeerEntry
   | SysctlEntry
   | NftEntry
 export type EntryKind = Entry['kind']
@@ -206,6 +236,10 @@ export function keyOf(entry: Entry): Key {
       return `wireguard ${entry.dev}`
     case 'wgpeer':
       return `wgpeer ${entry.dev} ${entry.publicKey}`
+    case 'relay':
+      return `relay ${entry.dev}`
+    case 'relaypeer':
+      return `relaypeer ${entry.relay} ${entry.dst}`
     case 'sysctl':
       return `sysctl ${entry.key}`
     case 'nft':
@@ -225,6 +259,7 @@ export function deviceOf(entry: Entry): string | undefined {
     case 'fdb':
     case 'wireguard':
     case 'wgpeer':
+    case 'relay':
     case 'route':
     case 'sysctl':
       return entry.dev

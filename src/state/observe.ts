@@ -34,6 +34,7 @@ function linkData({ info }: Link, devices: Devices): LinkData | undefined {
   if (info?.kind === 'bridge') return { type: 'bridge' }
   if (info?.kind === 'dummy') return { type: 'dummy' }
   if (info?.kind === 'wireguard') return { type: 'wireguard' }
+  if (info?.kind === 'tun' && info.data?.type === TUN) return { type: 'tun' }
   if (info?.kind === 'ipip') return ipipData(info.data ?? {})
   if (info?.kind !== 'vxlan') return undefined
   const { id, local, link, port, learning, gbp } = info.data ?? {}
@@ -48,6 +49,9 @@ function linkData({ info }: Link, devices: Devices): LinkData | undefined {
     gbp: gbp === true,
   }
 }
+
+/** Not a TAP device (linux/if_link.h, IFLA_TUN_TYPE). */
+const TUN = 1
 
 /** The kernel shows a missing end as 0.0.0.0. */
 function ipipData({ local, remote, pathMtuDiscovery }: Of<LinkKinds['ipip']>): LinkData {

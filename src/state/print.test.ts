@@ -6,6 +6,11 @@ import { printOperation } from './print.ts'
 
 const TABLE: [Entry, string, string][] = [
   [
+    { kind: 'link', name: 'flannel0', up: true, mtu: 1472, data: { type: 'tun' } },
+    'ip tuntap add mode tun flannel0; ip link set flannel0 mtu 1472 up',
+    'ip link delete flannel0',
+  ],
+  [
     {
       kind: 'link',
       name: 'flannel.1',

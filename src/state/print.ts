@@ -23,11 +23,12 @@ export function printEntry(entry: Entry, verb: 'add' | 'change' = 'add'): string
   switch (entry.kind) {
     case 'link':
       return words(
-        verb === 'add' ? `ip link add ${entry.name}` : `ip link set ${entry.name}`,
+        verb === 'add' && entry.data.type === 'tun' && `ip tuntap add mode tun ${entry.name};`,
+        verb === 'add' && entry.data.type !== 'tun' ? `ip link add ${entry.name}` : `ip link set ${entry.name}`,
         `mtu ${entry.mtu}`,
         entry.mac && `address ${entry.mac}`,
         entry.up && 'up',
-        verb === 'add' && linkType(entry.data),
+        verb === 'add' && entry.data.type !== 'tun' && linkType(entry.data),
       )
     case 'address':
       return `ip address add ${entry.address} dev ${entry.dev}`
@@ -41,6 +42,10 @@ export function printEntry(entry: Entry, verb: 'add' | 'change' = 'add'): string
       return `bridge fdb replace ${entry.mac} dev ${entry.dev} dst ${entry.dst} self permanent`
     case 'wireguard':
       return `wg set ${entry.dev} listen-port ${entry.listenPort} private-key (that of ${entry.publicKey})`
+    case 'relay':
+      return `# relay ${entry.dev} over UDP from ${entry.address}:${entry.port}`
+    case 'relaypeer':
+      return `# relay ${entry.relay}: ${entry.dst} to ${entry.via}`
     case 'wgpeer':
       return words(
         `wg set ${entry.dev} peer ${entry.publicKey}`,
@@ -75,6 +80,10 @@ export function printRemoval(entry: Entry): string {
       return `bridge fdb delete ${entry.mac} dev ${entry.dev} dst ${entry.dst} self`
     case 'wireguard':
       return `# the key and port of ${entry.dev} go with it`
+    case 'relay':
+      return `# end the relay of ${entry.dev}`
+    case 'relaypeer':
+      return `# relay ${entry.relay}: no more ${entry.dst}`
     case 'wgpeer':
       return `wg set ${entry.dev} peer ${entry.publicKey} remove`
     case 'sysctl':

@@ -1,7 +1,7 @@
 /** Does the kernel hold what is wanted? Fields that the wanted entry leaves open may be anything. */
 
 import type { Table } from '#nft/table.ts'
-import type { Entry, LinkData, LinkEntry, RouteEntry, RuleEntry, WgPeerEntry } from './entry.ts'
+import type { Entry, LinkData, LinkEntry, RelayEntry, RouteEntry, RuleEntry, WgPeerEntry } from './entry.ts'
 
 /** Both entries must be `normal` and have the same key: what is part of the key is not compared again. */
 export function same(wanted: Entry, seen: Entry): boolean {
@@ -19,6 +19,10 @@ export function same(wanted: Entry, seen: Entry): boolean {
       return seen.kind === 'fdb' && wanted.dst === seen.dst
     case 'wireguard':
       return seen.kind === 'wireguard' && wanted.publicKey === seen.publicKey && wanted.listenPort === seen.listenPort
+    case 'relay':
+      return seen.kind === 'relay' && sameRelay(wanted, seen)
+    case 'relaypeer':
+      return seen.kind === 'relaypeer' && wanted.via === seen.via
     case 'wgpeer':
       return seen.kind === 'wgpeer' && samePeer(wanted, seen)
     case 'sysctl':
@@ -67,6 +71,13 @@ function samePeer(a: WgPeerEntry, b: WgPeerEntry): boolean {
       : a.presharedKey.equals(b.presharedKey)
   return isThere && secret && a.keepalive === b.keepalive && a.allowedIps.join() === b.allowedIps.join()
 }
+
+const sameRelay = (a: RelayEntry, b: RelayEntry): boolean =>
+  a.address === b.address &&
+  a.port === b.port &&
+  a.network === b.network &&
+  a.subnet === b.subnet &&
+  a.anySource === b.anySource
 
 const sameRule = (a: RuleEntry, b: RuleEntry): boolean => a.table === b.table && a.mask === b.mask
 
