@@ -58,10 +58,16 @@ export function messagesIn(language: Language): Translate {
   const catalogue = catalogues[language]
   return (key, ...values) => {
     const [given] = values
-    const filled: Readonly<Record<string, string | number>> = given ?? {}
-    return catalogue[key].replace(/\{(\w+)\}/g, (whole, name: string) => String(filled[name] ?? whole))
+    return filled(catalogue[key], given ?? {})
   }
 }
+
+/** A message whose values come as data; a placeholder without a value stays. */
+export const fill = (key: MessageKey, values: Readonly<Record<string, string>>): string =>
+  filled(catalogues[current][key], values)
+
+const filled = (template: string, values: Readonly<Record<string, string | number>>): string =>
+  template.replace(/\{(\w+)\}/g, (whole, name: string) => String(values[name] ?? whole))
 
 let current: Language = languageOf(process.env)
 

@@ -13,7 +13,7 @@ export const floors = [
   ['flannel', 'calico', 'neutron'],
   ['policy', 'services'],
   ['agent', 'controller'],
-  ['lab', 'walk'],
+  ['lab', 'walk', 'doctor'],
   ['api'],
   ['cli'],
 ]

@@ -1,5 +1,5 @@
-import { doctorEn } from './doctor-en.ts'
 import { labEn } from './lab-en.ts'
+import { nodeChecksEn } from './node-checks-en.ts'
 import { leaksEn } from './leaks-en.ts'
 
 /**
@@ -8,7 +8,7 @@ import { leaksEn } from './leaks-en.ts'
  */
 export const en = {
   ...labEn,
-  ...doctorEn,
+  ...nodeChecksEn,
   ...leaksEn,
   'heddle.summary': 'A Kubernetes pod network: its plugins, its node agent, and a lab that builds one on this machine',
   'heddle.lang': 'language of messages: en or zh (default: from LC_ALL, LC_MESSAGES, LANG)',
@@ -33,6 +33,12 @@ export const en = {
   'cni.ifname': 'name of the interface in the namespace',
   'cni.exec': "execute Heddle's own plugins too instead of running them in this process",
   'cni.cacheDir': 'where results are kept (default: /var/lib/cni)',
+  'dhcp.summary': 'the DHCP daemon alone, for the plugin dhcp without an agent',
+  'dhcp.description':
+    'Keeps the leases of pods whose addresses come from a DHCP server. The agent does the same by itself.',
+  'dhcp.daemon': 'answers the plugin dhcp on a unix socket and renews leases, in the foreground until SIGTERM',
+  'dhcp.flags':
+    '-socketpath FILE (/run/cni/dhcp.sock), -hostprefix DIRECTORY, -pidfile FILE, -broadcast, -resendmax TIME (62s), -resendtimeout TIME (208s), -timeout TIME (accepted, without effect)',
   'agent.summary': 'the node agent: programs this node and answers CNI calls',
   'agent.description':
     'Runs in the foreground until SIGTERM; the data path stays when it ends. Without --cni-only it is the node agent of a cluster, in the way of flannel: it watches Nodes, programs this one, and publishes it. Every option with a value is also read from the environment as HEDDLE_….',

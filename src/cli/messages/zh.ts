@@ -1,11 +1,11 @@
-import { doctorZh } from './doctor-zh.ts'
 import type { Catalogue } from './en.ts'
 import { labZh } from './lab-zh.ts'
+import { nodeChecksZh } from './node-checks-zh.ts'
 import { leaksZh } from './leaks-zh.ts'
 
 export const zh: Catalogue = {
   ...labZh,
-  ...doctorZh,
+  ...nodeChecksZh,
   ...leaksZh,
   'heddle.summary': 'Kubernetes Pod 网络：CNI 插件、节点代理，以及在本机搭建整套网络的实验环境',
   'heddle.lang': '消息语言：en 或 zh（默认取自 LC_ALL、LC_MESSAGES、LANG）',
@@ -30,6 +30,11 @@ export const zh: Catalogue = {
   'cni.ifname': '命名空间内的接口名',
   'cni.exec': 'Heddle 自己的插件也以独立进程执行，而不在本进程内运行',
   'cni.cacheDir': '结果缓存目录（默认 /var/lib/cni）',
+  'dhcp.summary': '单独运行的 DHCP 守护进程，供没有代理时的 dhcp 插件使用',
+  'dhcp.description': '为地址来自 DHCP 服务器的 Pod 保管租约。节点代理自身也会做同样的事。',
+  'dhcp.daemon': '在 unix 套接字上响应 dhcp 插件并续租，在前台运行直到收到 SIGTERM',
+  'dhcp.flags':
+    '-socketpath 文件（/run/cni/dhcp.sock）、-hostprefix 目录、-pidfile 文件、-broadcast、-resendmax 时长（62s）、-resendtimeout 时长（208s）、-timeout 时长（接受但不起作用）',
   'agent.summary': '节点代理：为本节点下发网络配置，并响应 CNI 调用',
   'agent.description':
     '在前台运行，直到收到 SIGTERM；退出后数据路径保持不变。不带 --cni-only 时它就是集群的节点代理，方式与 flannel 相同：监视 Node 对象，配置本节点，并公布本节点的信息。每个带值的选项也可以用环境变量 HEDDLE_… 给出。',

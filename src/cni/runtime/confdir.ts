@@ -59,7 +59,7 @@ async function sidePlugins(dir: string): Promise<readonly PluginConf[]> {
 }
 
 /** Files of `dir` with one of the extensions, in byte order of their names; none where there is no directory. */
-async function confFiles(dir: string, extensions: readonly string[]): Promise<readonly string[]> {
+export async function confFiles(dir: string, extensions: readonly string[]): Promise<readonly string[]> {
   try {
     const entries = await readdir(dir, { withFileTypes: true })
     return entries
