@@ -31,6 +31,8 @@ export const needsRoot = process.getuid?.() === 0 ? false : 'needs root: makes n
 export interface ClusterShape {
   readonly nodes: number
   readonly backend?: object
+  /** More of net-conf.json. */
+  readonly conf?: object
   readonly ipv6?: boolean
   /** Nodes from this index on lie behind a router: 198.51.100.0/24 instead of 192.0.2.0/24. */
   readonly farFrom?: number
@@ -221,6 +223,14 @@ export class TestCluster implements AsyncDisposable {
     await exited
   }
 
+  /** What the agent reads at its next start. */
+  configure(node: TestNode, conf: Partial<ClusterShape>): void {
+    writeFileSync(
+      join(node.root, 'etc/kube-flannel/net-conf.json'),
+      JSON.stringify(confOf({ ...this.#shape, ...conf })),
+    )
+  }
+
   async ready(...nodes: readonly TestNode[]): Promise<void> {
     for (const node of nodes.length === 0 ? this.nodes : nodes) {
       await until(
@@ -323,6 +333,7 @@ const confOf = (shape: ClusterShape): object => ({
   Network: '10.244.0.0/16',
   ...(shape.ipv6 === true ? { EnableIPv6: true, IPv6Network: 'fd00:244::/32' } : {}),
   Backend: shape.backend ?? { Type: 'vxlan' },
+  ...shape.conf,
 })
 
 function wire(tag: string, nodes: readonly TestNode[], shape: ClusterShape, made: string[]): void {

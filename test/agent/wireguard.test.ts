@@ -1,0 +1,184 @@
+import assert from 'node:assert/strict'
+import { readFileSync, statSync } from 'node:fs'
+import { join } from 'node:path'
+import { test } from 'node:test'
+
+import { needsKernel } from '../kernel-features.ts'
+import { needsProgram } from '../namespace.ts'
+import { run, TestCluster, until, type TestNode } from './cluster.ts'
+import { repairs, type Damage } from './damage.ts'
+
+const skip = needsProgram('wg', 'wireguard-tools') || needsKernel('wireguard')
+
+const pings = (ns: string, to: string, ...options: readonly string[]): void =>
+  assert.match(run(ns, 'ping', '-c', '3', '-i', '0.2', '-W', '5', ...options, to), / 0% packet loss/, to)
+
+const PSK = Buffer.alloc(32, 0x51).toString('base64')
+
+/** `wg show DEV dump` without what changes by itself: public key, secret, endpoint, allowed IPs, keepalive of each peer. */
+const peersOf = (node: TestNode, dev = 'flannel-wg'): string[][] =>
+  node
+    .run('wg', 'show', dev, 'dump')
+    .trim()
+    .split('\n')
+    .slice(1)
+    .map((line) => line.split('\t'))
+    .map(([key = '', psk = '', endpoint = '', allowed = '', , , , keepalive = '']) => [
+      key,
+      psk,
+      endpoint,
+      allowed,
+      keepalive,
+    ])
+
+const keyOf = (node: TestNode): string => node.run('wg', 'show', 'flannel-wg', 'public-key').trim()
+
+test('wireguard: keys, peers, secret, MTU; drift, restart, another key, a peer that goes', { skip }, async (t) => {
+  const backend = { Type: 'wireguard', PSK, PersistentKeepaliveInterval: 25 }
+  await using cluster = await TestCluster.open({ nodes: 3, farFrom: 2, backend })
+  cluster.startAll()
+  await cluster.ready()
+  const [a, b, c] = [cluster.node(0), cluster.node(1), cluster.node(2)]
+  const [keyA, keyB, keyC] = [keyOf(a), keyOf(b), keyOf(c)]
+  assert.deepEqual(await cluster.annotations('node-0'), {
+    'kube-subnet-manager': 'true',
+    'backend-type': 'wireguard',
+    'backend-data': `{"PublicKey":"${keyA}","Port":51820}`,
+    'public-ip': a.address,
+  })
+  const wanted = [
+    [keyB, PSK, '192.0.2.2:51820', '10.244.1.0/24', '25'],
+    [keyC, PSK, '198.51.100.3:51820', '10.244.2.0/24', '25'],
+  ].toSorted()
+  const peers = (): string => JSON.stringify(peersOf(a).toSorted())
+  await until('both peers are there', () => peers() === JSON.stringify(wanted) || peers())
+  assert.match(a.run('ip', 'route', 'show', '10.244.0.0/16'), /dev flannel-wg .*scope link/)
+  assert.match(a.run('ip', '-4', 'addr', 'show', 'dev', 'flannel-wg'), /10\.244\.0\.0\/32/)
+  assert.match(a.run('ip', 'link', 'show', 'flannel-wg'), /mtu 1420 /)
+  assert.match(a.run('cat', a.subnetFile), /FLANNEL_MTU=1420/)
+  const secret = readFileSync(join(a.root, 'var/lib/heddle/wgkey'), 'utf8')
+  assert.equal(statSync(join(a.root, 'var/lib/heddle/wgkey')).mode & 0o777, 0o600)
+  assert.equal(a.run('wg', 'show', 'flannel-wg', 'private-key').trim(), secret)
+
+  const [podA, podB, podC] = [cluster.pod(a), cluster.pod(b), cluster.pod(c)]
+  for (const ns of [podA, podB, podC]) run(ns, 'ip', 'link', 'set', 'eth0', 'mtu', '1420')
+  for (const from of [podA, podB, podC]) for (const node of cluster.nodes) pings(from, `${node.subnet}.2`)
+  pings(podA, '10.244.1.2', '-M', 'do', '-s', '1392')
+  run(podA, 'ip', 'link', 'set', 'eth0', 'mtu', '1500')
+  assert.throws(
+    () => run(podA, 'ping', '-c', '1', '-W', '2', '-M', 'do', '-s', '1393', '10.244.1.2'),
+    (error: Error & { stdout?: string }) => /[Ff]rag needed.*mtu = 1420/.test(error.stdout ?? ''),
+  )
+
+  const isWhole = (): boolean =>
+    peers() === JSON.stringify(wanted) &&
+    keyOf(a) === keyA &&
+    a.run('wg', 'show', 'flannel-wg', 'listen-port').trim() === '51820' &&
+    /mtu 1420 .*UP/s.test(a.run('ip', 'link', 'show', 'flannel-wg')) &&
+    /dev flannel-wg .*scope link/.test(a.run('ip', 'route', 'show', '10.244.0.0/16')) &&
+    a.run('ip', '-4', 'addr', 'show', 'dev', 'flannel-wg').includes('10.244.0.0/32')
+  const wg = (what: string, ...args: readonly string[]): Damage => [what, 'wg', ['set', 'flannel-wg', ...args], isWhole]
+  const foreign = Buffer.alloc(32, 9).toString('base64')
+  await repairs(
+    t,
+    a,
+    [
+      wg('a peer', 'peer', keyB, 'remove'),
+      wg('a peer’s endpoint', 'peer', keyB, 'endpoint', '192.0.2.99:51820'),
+      wg('what a peer may send', 'peer', keyB, 'allowed-ips', '10.244.1.0/25'),
+      wg('what another peer took from it', 'peer', keyC, 'allowed-ips', '10.244.1.0/24,10.244.2.0/24'),
+      wg('a peer’s secret', 'peer', keyB, 'preshared-key', '/dev/null'),
+      wg('a peer’s keepalive', 'peer', keyB, 'persistent-keepalive', '0'),
+      wg('a foreign peer', 'peer', foreign, 'allowed-ips', '10.244.9.0/24'),
+      wg('the port', 'listen-port', '4000'),
+      wg('the key', 'private-key', '/dev/null'),
+      ['the device', 'ip', ['link', 'del', 'flannel-wg'], isWhole],
+      ['the device down', 'ip', ['link', 'set', 'flannel-wg', 'down'], isWhole],
+      ['its MTU', 'ip', ['link', 'set', 'flannel-wg', 'mtu', '1300'], isWhole],
+      ['the network’s route', 'ip', ['route', 'del', '10.244.0.0/16'], isWhole],
+      ['the address', 'ip', ['addr', 'del', '10.244.0.0/32', 'dev', 'flannel-wg'], isWhole],
+    ],
+    peers,
+  )
+  pings(podA, '10.244.1.2')
+
+  // Killed and started again: the same device, the same key, the same sessions.
+  const index = (): unknown => a.json('ip', 'link', 'show', 'flannel-wg')[0]?.['ifindex']
+  const device = index()
+  const repaired = await a.metric('heddle_repairs_total')
+  await cluster.stop(a, 'SIGKILL')
+  pings(podA, '10.244.1.2')
+  cluster.start(a)
+  await cluster.ready(a)
+  assert.equal(keyOf(a), keyA)
+  assert.equal(index(), device)
+  assert.equal(await a.metric('heddle_repairs_total'), repaired === 0 ? 0 : await a.metric('heddle_repairs_total'))
+  pings(podA, '10.244.1.2')
+
+  // A hostile node: what it writes changes nothing for the others.
+  const before = peers()
+  await cluster.stop(c)
+  for (const [reason, annotations] of [
+    ['key-taken', { 'backend-data': `{"PublicKey":"${keyB}","Port":51820}` }],
+    ['own-key', { 'backend-data': `{"PublicKey":"${keyA}","Port":51820}` }],
+    ['unreadable', { 'backend-data': `{"PublicKey":"${'$(reboot)'.padEnd(44, 'A')}"}` }],
+    ['unreadable', { 'backend-data': 'x'.repeat(10_000_000) }],
+    ['own-address', { 'backend-data': `{"PublicKey":"${keyC}","Port":51820}`, 'public-ip': a.address }],
+  ] as const) {
+    const metric = `heddle_peer_refusals_total{reason="${reason}"}`
+    const counted = await a.metric(metric)
+    await cluster.annotate('node-2', annotations)
+    await until(`refused: ${reason}`, async () => (await a.metric(metric)) > counted)
+    assert.equal(
+      JSON.stringify(peersOf(a).filter(([key]) => key === keyB)),
+      JSON.stringify(wanted.filter(([key]) => key === keyB)),
+      reason,
+    )
+  }
+  pings(podA, '10.244.1.2')
+  await cluster.annotate('node-2', { 'backend-data': `{"PublicKey":"${keyC}","Port":51820}`, 'public-ip': c.address })
+  await until('the honest word is believed again', () => peers() === before)
+
+  // Another key, as after a lost disk: the old peer goes.
+  await cluster.annotate('node-2', { 'backend-data': `{"PublicKey":"${foreign}","Port":51830}` })
+  await until(
+    'the new key has taken over',
+    () =>
+      JSON.stringify(peersOf(a).filter(([key]) => key !== keyB)) ===
+      JSON.stringify([[foreign, PSK, '198.51.100.3:51830', '10.244.2.0/24', '25']]),
+  )
+  const { nodes } = await import('#kube/resources.ts')
+  await cluster.client.delete(nodes, { name: 'node-2' })
+  await until('a peer that goes leaves nothing', () => peersOf(a).length === 1)
+  pings(podA, '10.244.1.2')
+  for (const node of cluster.nodes)
+    for (const word of [secret, PSK]) assert.ok(!node.log.includes(word), `${node.name}: no secret in the log`)
+})
+
+for (const { mode, endpoint } of [
+  { mode: 'separate', endpoint: '192.0.2.2:51820' },
+  { mode: 'auto', endpoint: '192.0.2.2:51820' },
+  { mode: 'ipv6', endpoint: '[2001:db8::2]:51820' },
+]) {
+  test(`wireguard, both families, mode ${mode}`, { skip }, async () => {
+    await using cluster = await TestCluster.open({ nodes: 2, ipv6: true, backend: { Type: 'wireguard', Mode: mode } })
+    cluster.startAll()
+    await cluster.ready()
+    const [a, b] = [cluster.node(0), cluster.node(1)]
+    const keyB = keyOf(b)
+    await until('the peer is there', () => peersOf(a)[0]?.[2] === endpoint || JSON.stringify(peersOf(a)))
+    if (mode === 'separate') {
+      assert.deepEqual(peersOf(a), [[keyB, '(none)', endpoint, '10.244.1.0/24', 'off']])
+      assert.deepEqual(peersOf(a, 'flannel-wg-v6'), [
+        [keyB, '(none)', '[2001:db8::2]:51821', 'fd00:244:0:1::/64', 'off'],
+      ])
+    } else {
+      assert.deepEqual(peersOf(a)[0]?.[3]?.split(',').toSorted(), ['10.244.1.0/24', 'fd00:244:0:1::/64'])
+      assert.equal(a.run('ip', '-br', 'link').includes('flannel-wg-v6'), false)
+    }
+    const from = cluster.pod(a)
+    cluster.pod(b)
+    pings(from, '10.244.1.2')
+    pings(from, 'fd00:244:0:1::2')
+  })
+}
