@@ -46,6 +46,13 @@ const tested = [
   { package: 'podman', commands: ['podman', 'conmon'], essential: false, why: 'another container runtime' },
   { package: 'wireguard-tools', commands: ['wg'], essential: false, why: 'shows what WireGuard devices hold' },
   { package: 'procps', commands: ['ps', 'sysctl'], essential: false, why: 'looks at processes and sysctls' },
+  {
+    package: 'firewalld',
+    commands: ['firewalld', 'firewall-cmd'],
+    essential: false,
+    why: 'the plugin firewall against a real one, in a namespace and on a message bus of its own',
+  },
+  { package: 'dbus-daemon', commands: ['dbus-daemon'], essential: false, why: 'that message bus' },
 ]
 
 /**

@@ -4,11 +4,12 @@ import type { RulesNote } from '#cni/attachment/record.ts'
 import type { NetlinkSocket } from '#netlink/socket.ts'
 import { listTables } from '#nft/list.ts'
 import { sameTableRef, type Table, type TableRef } from '#nft/table.ts'
+import { firewallTable, isolationTable } from '../firewall/tables.ts'
 import { hostPortTable, TABLE_NAME } from './host-ports.ts'
 import { masqueradeTable } from './masquerade.ts'
 import { spoofTable } from './spoof-check.ts'
 
-const fixed: readonly Table[] = [masqueradeTable, spoofTable]
+const fixed: readonly Table[] = [firewallTable, isolationTable, masqueradeTable, spoofTable]
 
 const isHostPorts = ({ family, name }: TableRef): boolean => family === 'inet' && name.startsWith(TABLE_NAME)
 
