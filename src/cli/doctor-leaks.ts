@@ -30,14 +30,17 @@ interface Found {
 
 /** `heddle doctor leaks`: prints what attachments left behind, and removes it when asked to. */
 export function leaksCommand(): Command {
-  return new Command('leaks')
-    .summary(say('leaks.summary'))
-    .description(say('leaks.description'))
-    .option('--fix', say('leaks.fix'))
-    .option('--json', say('leaks.json'))
-    .option('--root <directory>', say('leaks.root'))
-    .option('--wait <seconds>', say('leaks.wait'))
-    .action(run)
+  return (
+    new Command('leaks')
+      .summary(say('leaks.summary'))
+      .description(say('leaks.description'))
+      .option('--fix', say('leaks.fix'))
+      .option('--json', say('leaks.json'))
+      .option('--root <directory>', say('leaks.root'))
+      .option('--wait <seconds>', say('leaks.wait'))
+      // `doctor` has options of the same names, which it takes wherever they stand.
+      .action((_options: Options, command: Command) => run(command.optsWithGlobals<Options>()))
+  )
 }
 
 async function run(options: Options): Promise<void> {

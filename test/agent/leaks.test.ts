@@ -286,3 +286,55 @@ test('heddle agent looks by itself, counts and says what it did', { skip: needsR
     agent.kill()
   }
 })
+
+test('heddle doctor leaks prints, exits with 1, mends with --fix, in both languages', { skip: needsRoot }, async () => {
+  using node = new TestNode()
+  const doctor = (...args: readonly string[]) => {
+    const command = ['doctor', 'leaks', '--root', node.root, '--wait', '0.1', ...args]
+    const ran = spawnSync('nsenter', [`--net=${node.made.path}`, heddle, ...command], {
+      encoding: 'utf8',
+      timeout: 60_000,
+      env: { ...process.env, LC_ALL: 'C' },
+    })
+    return { code: ran.status, out: ran.stdout, err: ran.stderr }
+  }
+  assert.deepEqual(doctor(), { code: 0, out: 'nothing is left behind\n', err: '' })
+  const before = await warm(node, node.pod('first'))
+  const dead = node.pod('dead')
+  await node.add(listOf(), dead, 8000)
+  await vanish(node, dead)
+  const printed = doctor()
+  assert.equal(printed.code, 1, printed.err)
+  assert.match(printed.out, /attachment +net1 +dead +eth0 +portmap dead eth0 +its sandbox \S+ is gone +left/)
+  assert.match(doctor('--lang', 'zh').out, /接入 +net1 +dead +eth0 .*已不存在/)
+  const told: unknown = JSON.parse(doctor('--json').out)
+  assert.deepEqual(told, {
+    leftovers: ['portmap', 'bridge'].map((type) => ({
+      kind: 'attachment',
+      network: 'net1',
+      containerID: 'dead',
+      ifname: 'eth0',
+      object: `${type} dead eth0`,
+      reason: 'sandbox-gone',
+      detail: dead.netns,
+      outcome: 'left',
+    })),
+    unclaimed: [],
+  })
+  const fixed = doctor('--fix')
+  assert.deepEqual([fixed.code, fixed.err], [0, ''])
+  assert.match(fixed.out, /2 removed/)
+  assert.deepEqual(doctor(), { code: 0, out: 'nothing is left behind\n', err: '' })
+  assert.deepEqual(difference(before, node.made.dump()), [])
+  // What cannot be removed is told, and the exit code says it.
+  const stuck = node.pod('stuck')
+  await node.add(listOf(), stuck, 8000)
+  await vanish(node, stuck)
+  const record = listRecords(recordFolder(node.root)).find(({ type }) => type === 'bridge')
+  assert.ok(record !== undefined)
+  writeRecord(recordFolder(node.root), { ...record, config: { ...record.config, ipam: { type: 'absent' } } })
+  const failed = doctor('--fix')
+  assert.equal(failed.code, 1)
+  assert.match(failed.out, /failed: .*absent/)
+  assert.equal(doctor('--wait', 'x').code, 2)
+})
