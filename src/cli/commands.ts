@@ -14,6 +14,7 @@ export interface LazyCommand {
 export const commands: Readonly<Record<string, LazyCommand>> = {
   lab: { summary: 'lab.summary', load: async () => (await import('./lab.ts')).labCommand() },
   cni: { summary: 'cni.summary', load: async () => (await import('./cni.ts')).cniCommand() },
+  dhcp: { summary: 'dhcp.summary', load: async () => (await import('./dhcp.ts')).dhcpCommand() },
   doctor: { summary: 'doctor.summary', load: async () => (await import('./doctor.ts')).doctorCommand() },
   agent: { summary: 'agent.summary', load: async () => (await import('./agent.ts')).agentCommand() },
 }

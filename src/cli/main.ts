@@ -1,4 +1,5 @@
 import { commands } from './commands.ts'
+import { separateGoFlags } from './go-flags.ts'
 import { takeLanguage, useLanguage } from './language.ts'
 import { programFor } from './program.ts'
 import { report } from './report.ts'
@@ -12,7 +13,7 @@ async function main(argv: readonly string[]): Promise<void> {
     program.outputHelp()
     return
   }
-  await program.parseAsync(rest, { from: 'user' })
+  await program.parseAsync(separateGoFlags(rest), { from: 'user' })
 }
 
 // A reader such as `head` that goes away is no error of ours.
