@@ -19,6 +19,7 @@ import { sbr } from './sbr/plugin.ts'
 import { tap } from './tap/plugin.ts'
 import { tuning } from './tuning/plugin.ts'
 import { vlan } from './vlan/plugin.ts'
+import { vrf } from './vrf/plugin.ts'
 
 export const registry: ReadonlyMap<string, Plugin> = new Map(
   [
@@ -40,5 +41,6 @@ export const registry: ReadonlyMap<string, Plugin> = new Map(
     tap,
     tuning,
     vlan,
+    vrf,
   ].map((plugin) => [plugin.type, plugin]),
 )

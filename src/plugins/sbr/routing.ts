@@ -9,6 +9,7 @@ import { RT_TABLE, RTPROT } from '#netlink/route-names.ts'
 import type { Rule, SeenRule } from '#netlink/rule.ts'
 import { HEDDLE_PROTOCOL } from '#state/protocol.ts'
 import { ipOf } from '../link/configure.ts'
+import { directFirst, routesBy } from '../link/own-routes.ts'
 import type { SbrConf } from './config.ts'
 
 /** As the reference has it. */
@@ -40,7 +41,7 @@ export function routingOf(
   ips: readonly IpConfig[],
   routes: readonly SeenRoute[],
 ): Routing {
-  const own = routes.flatMap((route) => partOf(route, index)).filter(isMovable)
+  const own = routesBy(routes, index).filter(isMovable)
   const gateways = gatewaysOf(conf, ips)
   const isReplaced = ({ dst }: Route): boolean => dst === DEFAULT[familyOf(dst)] && conf.gateways.has(familyOf(dst))
   const moved = own.filter((route) => !isReplaced(route)).map((route): Route => ({ ...route, table }))
@@ -59,12 +60,6 @@ export function routingOf(
     removed: directFirst(own),
   }
 }
-
-/** A gateway can be used only where there is a way to it. */
-const directFirst = (routes: readonly Route[]): readonly Route[] => [
-  ...routes.filter(({ gateway }) => gateway === undefined),
-  ...routes.filter(({ gateway }) => gateway !== undefined),
-]
 
 export const ruleOf = (ip: IpText, table: number): Rule => ({
   family: familyOf(ip),
@@ -92,20 +87,6 @@ function hinted(route: Route, ips: readonly IpConfig[]): Route {
   return own === undefined ? route : { ...route, prefSrc: ipOf(own.address) }
 }
 
-/** A route of this interface; of one that leads over several, IPv6's way to join routes to one destination, this interface's parts. */
-function partOf(route: SeenRoute, index: number): readonly SeenRoute[] {
-  if (route.table !== RT_TABLE.MAIN) return []
-  if (route.nexthops === undefined) return route.oif === index ? [route] : []
-  const { nexthops, ...whole } = route
-  return nexthops
-    .filter(({ oif }) => oif === index)
-    .map(({ gateway, onlink }) => ({
-      ...whole,
-      oif: index,
-      ...(gateway === undefined ? {} : { gateway }),
-      ...(onlink === true ? { onlink } : {}),
-    }))
-}
-
 /** Not what belongs to the link whatever its addresses are, nor what routers advertise, which the kernel renews in the main table. */
-const isMovable = ({ dst, protocol }: SeenRoute): boolean => !/^(fe80:|ff)/.test(dst) && protocol !== RTPROT.RA
+const isMovable = ({ dst, table, protocol }: SeenRoute): boolean =>
+  table === RT_TABLE.MAIN && !/^(fe80:|ff)/.test(dst) && protocol !== RTPROT.RA
