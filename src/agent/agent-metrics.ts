@@ -19,6 +19,8 @@ export interface AgentMetrics {
   readonly informerRestarts: Counter
   readonly apiReachable: Gauge
   readonly annotationPatches: Counter
+  readonly dhcpLeases: Gauge
+  readonly dhcpEvents: Counter
   readonly leaks: Gauge
   readonly leaksRemoved: Counter
   readonly leakFailures: Counter
@@ -115,6 +117,11 @@ export function agentMetrics(build: { readonly version: string; readonly node: s
     rulesRestored: registry.counter({
       name: 'heddle_attachment_rules_restored',
       help: "Elements of attachments' rules put back after somebody else removed them, by table.",
+    }),
+    dhcpLeases: registry.gauge({ name: 'heddle_dhcp_leases', help: 'Pods that have a DHCP lease now, by family.' }),
+    dhcpEvents: registry.counter({
+      name: 'heddle_dhcp_events',
+      help: 'What became of DHCP leases (acquired, renewed, rebound, changed, lost, released, unreleased, abandoned, garbage), by family.',
     }),
     annotationPatches: registry.counter({ name: 'heddle_node_patches', help: 'Patches of the own Node, by outcome.' }),
   }

@@ -9,6 +9,7 @@ test('defaults', () => {
   assert.deepEqual(paths, {
     root: '',
     cniSocket: '/run/heddle/cni.sock',
+    dhcpSocket: '/run/cni/dhcp.sock',
     subnetFile: '/run/flannel/subnet.env',
     netConf: '/etc/kube-flannel/net-conf.json',
     snapshot: '/var/lib/heddle/flannel.json',

@@ -27,6 +27,8 @@ export interface AgentFlags {
   readonly subnetFile?: string | undefined
   readonly root?: string | undefined
   readonly socket?: string | undefined
+  readonly dhcp?: boolean | undefined
+  readonly dhcpSocket?: string | undefined
   readonly cniOnly?: boolean | undefined
   readonly healthListen?: string | undefined
   readonly logLevel?: string | undefined
@@ -56,6 +58,8 @@ export interface ClusterOptions {
 export interface AgentOptions {
   readonly paths: AgentPaths
   readonly health: ListenAddress | undefined
+  /** Keep DHCP leases. */
+  readonly dhcp: boolean
   readonly logLevel: LogLevel
   /** Milliseconds between two looks for leftovers; 0 for none. */
   readonly leakInterval: number
@@ -78,6 +82,7 @@ export function agentOptions(flags: AgentFlags, env: Environment): AgentOptions 
   return {
     paths,
     health,
+    dhcp: flags.dhcp ?? true,
     logLevel,
     leakInterval,
     cluster: flags.cniOnly === true ? undefined : clusterOptions(flags, env, paths),

@@ -6,6 +6,8 @@ export interface AgentPaths {
   /** '' in normal life; else prefixed to every path, plugins' state included. */
   readonly root: string
   readonly cniSocket: string
+  /** Where the plugin dhcp finds its daemon. */
+  readonly dhcpSocket: string
   readonly subnetFile: string
   readonly netConf: string
   /** Last-known nodes and network configuration: survives reboots. */
@@ -20,6 +22,7 @@ export interface AgentPaths {
 export interface PathOptions {
   readonly root?: string | undefined
   readonly socket?: string | undefined
+  readonly dhcpSocket?: string | undefined
   readonly subnetFile?: string | undefined
   readonly netConfigPath?: string | undefined
 }
@@ -32,6 +35,7 @@ export function agentPaths(options: PathOptions): AgentPaths {
     path === undefined ? under(usual) : isAbsolute(path) ? path : resolve(path)
   return {
     root,
+    dhcpSocket: named(options.dhcpSocket, '/run/cni/dhcp.sock'),
     cniSocket: named(options.socket, '/run/heddle/cni.sock'),
     subnetFile: named(options.subnetFile, '/run/flannel/subnet.env'),
     netConf: named(options.netConfigPath, '/etc/kube-flannel/net-conf.json'),

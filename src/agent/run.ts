@@ -8,6 +8,7 @@ import { warmThreadPool } from '#sys/netns.ts'
 import { agentMetrics } from './agent-metrics.ts'
 import { clusterConfig } from './cluster.ts'
 import { openCniService } from './cni-service.ts'
+import { startDhcpService } from './dhcp-service.ts'
 import { FlannelAgent } from './flannel-agent.ts'
 import { HealthServer } from './health-server.ts'
 import { Health } from './health.ts'
@@ -30,6 +31,7 @@ export async function runAgent(options: AgentOptions, version: string, signal: A
   const beat = setInterval(() => health.beat(), BEAT)
   stack.defer(() => clearInterval(beat))
   if (options.health !== undefined) stack.use(await HealthServer.listen(options.health, health, metrics.registry))
+  if (options.dhcp) stack.use(startDhcpService(paths.dhcpSocket, metrics, health, log))
   stack.use(await openCniService(paths, metrics, health, log, options))
   if (cluster !== undefined) {
     const config = clusterConfig(cluster.kubeconfig, cluster.kubeApiUrl)

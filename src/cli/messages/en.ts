@@ -60,6 +60,8 @@ export const en = {
   'agent.subnetFile': 'file that tells the flannel plugin the subnet (default: /run/flannel/subnet.env)',
   'agent.root': 'directory under which all paths lie, so that several agents share a machine',
   'agent.socket': 'unix socket for CNI calls (default: /run/heddle/cni.sock)',
+  'agent.dhcpSocket': 'socket for the plugin dhcp (default: /run/cni/dhcp.sock)',
+  'agent.noDhcp': 'keep no DHCP leases: another daemon does',
   'agent.cniOnly': 'answer CNI calls without any cluster',
   'agent.healthListen': 'serve /healthz, /readyz and /metrics on a path (unix socket) or HOST:PORT',
   'agent.untilStdinCloses': 'end when standard input closes, so as not to outlive the program that started it',

@@ -54,6 +54,8 @@ export const zh: Catalogue = {
   'agent.subnetFile': '告诉 flannel 插件子网的文件（默认 /run/flannel/subnet.env）',
   'agent.root': '所有路径所在的目录，使一台机器上可以运行多个代理',
   'agent.socket': '接受 CNI 调用的 unix 套接字（默认 /run/heddle/cni.sock）',
+  'agent.dhcpSocket': '供 dhcp 插件使用的套接字（默认 /run/cni/dhcp.sock）',
+  'agent.noDhcp': '不保管 DHCP 租约：由另一个守护进程负责',
   'agent.cniOnly': '不连接任何集群，只应答 CNI 调用',
   'agent.healthListen': '在路径（unix 套接字）或 HOST:PORT 上提供 /healthz、/readyz 和 /metrics',
   'agent.untilStdinCloses': '标准输入关闭时退出，不会比启动它的程序活得更久',
