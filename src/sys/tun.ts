@@ -3,6 +3,7 @@
 import { constants } from 'node:fs'
 
 import { nativeSys } from './addon.ts'
+import { AF, SOCK } from './constants.ts'
 import { check, ERRNO } from './errno.ts'
 import type { Sys } from './sys.ts'
 
@@ -11,6 +12,8 @@ const TUNSETIFF = 0x4004_54ca
 const TUNSETPERSIST = 0x4004_54cb
 const TUNSETOFFLOAD = 0x4004_54d0
 const TUNSETVNETHDRSZ = 0x4004_54d8
+/** linux/sockios.h */
+const SIOCGIFINDEX = 0x8933
 const TUN_FILE = '/dev/net/tun'
 
 /** What a program can do for the kernel: complete checksums, cut TCP segments over IPv4, cut trains of UDP datagrams (Linux 6.2). */
@@ -56,6 +59,14 @@ export function createTun(name: string, prepare: () => void, sys: Sys = nativeSy
   }
 }
 
+/** TUNSETIFF would make a device that is missing. */
+function requireDevice(name: string, sys: Sys): void {
+  const socket = check(sys.socket(AF.INET, SOCK.DGRAM, 0), 'socket')
+  const rc = sys.ioctl(socket, SIOCGIFINDEX, ifreq(name, 0))
+  sys.close(socket)
+  check(rc, 'ioctl SIOCGIFINDEX', name)
+}
+
 export interface TunDevice {
   /** Non-blocking. Close it with `sys.close`. */
   readonly fd: number
@@ -68,11 +79,12 @@ export interface TunDevice {
 }
 
 /**
- * Opens a device for its packets, with as many offloads as it has; with none when `offload` is false. The device is made when there
- * is none, and then ends with the descriptor. Throws as `createTun`.
+ * Opens a device that is there for its packets, with as many offloads as it has; with none when `offload` is false. Throws `TunError`,
+ * `SysError` ENODEV when there is no such device, EBUSY when another program has it open.
  */
 export function attachTun(name: string, offload: boolean, sys: Sys = nativeSys()): TunDevice {
   const flags = IFF.TUN | IFF.NO_PI
+  requireDevice(name, sys)
   const fd = openTun(constants.O_NONBLOCK, sys)
   try {
     const header = offload && sys.ioctl(fd, TUNSETIFF, ifreq(name, flags | IFF.VNET_HDR)) === 0
