@@ -76,8 +76,13 @@ export class Machine implements AsyncDisposable {
   }
 
   /** Runs a command inside, in one of its namespaces if it is given; its output. */
-  async run(command: readonly string[], netns?: string, env: NodeJS.ProcessEnv = {}): Promise<string> {
-    const options = { env: { ...this.env, ...env }, timeout: COMMAND_LIMIT_MS, maxBuffer: 1 << 26 }
+  async run(
+    command: readonly string[],
+    netns?: string,
+    env: NodeJS.ProcessEnv = {},
+    limitMs: number = COMMAND_LIMIT_MS,
+  ): Promise<string> {
+    const options = { env: { ...this.env, ...env }, timeout: limitMs, maxBuffer: 1 << 26 }
     const { stdout } = await run('nsenter', [...this.#enter(command, netns)], options)
     return stdout
   }
