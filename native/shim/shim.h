@@ -51,4 +51,7 @@ enum outcome ask_agent(const char *type, const struct buffer *input, int64_t dea
 /* Becomes the standalone program; returns only when there is none. */
 void run_standalone(const char *type, const struct buffer *input);
 
+/* Becomes the DHCP daemon, `heddle dhcp daemon` with these flags; returns only when the program is not there. */
+void run_daemon(int count, char **flags);
+
 #endif

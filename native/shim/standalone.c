@@ -57,6 +57,26 @@ static void keep_compiled(const char *program) {
   setenv("NODE_COMPILE_CACHE_PORTABLE", "1", 0);
 }
 
+void run_daemon(int count, char **flags) {
+  char prefix_space[PATH_MAX], program_space[PATH_MAX], node_space[PATH_MAX];
+  const char *prefix = own_prefix(prefix_space) == 0 ? prefix_space : NULL;
+  const char *program = find(program_space, prefix, "/lib/heddle.mjs", R_OK);
+  const char *node = getenv("HEDDLE_NODE");
+  if (!node || !*node) node = find(node_space, prefix, "/bin/node", X_OK);
+  char **arguments = calloc((size_t)count + 6, sizeof *arguments);
+  if (!program || !node || !arguments) return;
+  unsetenv("NODE_OPTIONS");
+  keep_compiled(program);
+  int at = 0;
+  arguments[at++] = "node";
+  arguments[at++] = "--disable-warning=ExperimentalWarning";
+  arguments[at++] = (char *)program;
+  arguments[at++] = "dhcp";
+  arguments[at++] = "daemon";
+  for (int i = 0; i < count; i++) arguments[at++] = flags[i];
+  execve(node, arguments, environ);
+}
+
 void run_standalone(const char *type, const struct buffer *input) {
   char prefix_space[PATH_MAX], program_space[PATH_MAX], node_space[PATH_MAX];
   const char *prefix = own_prefix(prefix_space) == 0 ? prefix_space : NULL;

@@ -2,7 +2,6 @@
 
 import { rmSync } from 'node:fs'
 
-import { systemClock } from '#sys/clock.ts'
 import { writeFileAtomicSync } from '#sys/atomic-file.ts'
 import { warmThreadPool } from '#sys/netns.ts'
 import type { Deps } from './deps.ts'
@@ -48,7 +47,7 @@ export async function runDaemon({ flags, log, failpoint, uidOf, env, signal }: A
   } finally {
     if (flags.pidFile !== '') rmSync(flags.pidFile, { force: true })
   }
-  log('info', 'the DHCP daemon ends; pods keep their addresses', { at: systemClock.wall() })
+  log('info', 'the DHCP daemon ends; pods keep their addresses')
 }
 
 function awake(): Disposable {
