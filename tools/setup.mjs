@@ -10,7 +10,7 @@ import { pathToFileURL } from 'node:url'
 
 import { buildDir } from './paths.mjs'
 import { build } from './setup/built.mjs'
-import { installDebianPackages, missingOf } from './setup/debian.mjs'
+import { installDebianPackages, missingOf, wantedHere } from './setup/debian.mjs'
 import { withLock } from './setup/lock.mjs'
 import { installNpmPackages, npmPackagesReady } from './setup/npm.mjs'
 import { Problem, runTool } from './setup/problem.mjs'
@@ -35,7 +35,7 @@ export async function setup(purpose) {
     })
   }
   const builds = purpose !== 'check'
-  const complete = npmPackagesReady() && missingOf(wanted).length === 0
+  const complete = npmPackagesReady() && missingOf(wantedHere(wanted)).length === 0
   if (!complete || builds) {
     // Held while building too: two compilers must not write one file.
     await withLock(join(buildDir, 'setup.lock'), async () => {

@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
 import { buildDir, commandPath } from '../paths.mjs'
@@ -17,14 +17,25 @@ const unavailableFile = join(buildDir, 'unavailable-packages')
  * @param {readonly import('./requirements.mjs').Requirement[]} requirements
  */
 export function missingOf(requirements) {
-  const missing = requirements.filter(
-    ({ commands = [], files = [] }) =>
-      commands.some((name) => commandPath(name) === undefined) || files.some((file) => !existsSync(file)),
-  )
+  const missing = requirements.filter(isMissing)
   if (missing.length === 0 || !existsSync(unavailableFile)) return missing
   const unavailable = new Set(readFileSync(unavailableFile, 'utf8').split('\n'))
   return missing.filter((requirement) => requirement.essential || !unavailable.has(requirement.package))
 }
+
+const isMissing = ({ commands = [], files = [] }) =>
+  commands.some((name) => commandPath(name) === undefined) || files.some((file) => !existsSync(file))
+
+/** Nobody works on a CI machine, and it is thrown away. */
+const mayDisturb = () => (process.env.CI ?? '') !== ''
+
+/**
+ * What this machine shall have. Outside CI that is not what would disturb it.
+ *
+ * @param {readonly import('./requirements.mjs').Requirement[]} requirements
+ */
+export const wantedHere = (requirements) =>
+  mayDisturb() ? requirements : requirements.filter(({ disturbs }) => disturbs !== true)
 
 /** The command that a person would type. */
 export const installCommand = (packages) =>
@@ -47,7 +58,8 @@ function obstacle() {
  * @throws {Problem} where something essential is missing and cannot be installed
  */
 export async function installDebianPackages(requirements) {
-  const missing = missingOf(requirements)
+  const missing = missingOf(wantedHere(requirements))
+  nameDisturbing(requirements)
   if (missing.length === 0) return
   const essential = missing.filter((requirement) => requirement.essential).map((requirement) => requirement.package)
   const optional = missing.filter((requirement) => !requirement.essential).map((requirement) => requirement.package)
@@ -66,8 +78,10 @@ export async function installDebianPackages(requirements) {
   }
   await step(`Debian packages ${[...essential, ...optional].join(', ')}`, async () => {
     if (!hasLists()) await updateLists()
-    if (essential.length > 0) await installEssential(essential)
-    if (optional.length > 0) await installOptional(optional)
+    await withoutServices(async () => {
+      if (essential.length > 0) await installEssential(essential)
+      if (optional.length > 0) await installOptional(optional)
+    })
   })
   const still = missingOf(requirements.filter((requirement) => requirement.essential))
   if (still.length > 0) {
@@ -77,6 +91,32 @@ export async function installDebianPackages(requirements) {
       why: still.map(({ commands = [], files = [] }) => [...commands, ...files].join(', ')).join('; '),
       remedy: `apt-get install --reinstall ${names}, and look for its files with dpkg -L`,
     })
+  }
+}
+
+/** @param {readonly import('./requirements.mjs').Requirement[]} requirements */
+function nameDisturbing(requirements) {
+  if (mayDisturb()) return
+  const names = requirements.filter((one) => one.disturbs === true && isMissing(one)).map((one) => one.package)
+  if (names.length === 0) return
+  console.log(
+    `setup: not installed by itself, because it starts services or replaces others: ${names.join(', ')}; the tests that need it are skipped. To have it: ${installCommand(names)}`,
+  )
+}
+
+/** Debian asks this program whether a service that was just installed may start. 101: no. */
+const POLICY = '/usr/sbin/policy-rc.d'
+const NO = '#!/bin/sh\n# Put here by the set-up of Heddle while it installs packages; it may be removed.\nexit 101\n'
+
+/** Also takes away what a set-up that was killed left behind. */
+async function withoutServices(install) {
+  const isForeign = existsSync(POLICY) && readFileSync(POLICY, 'utf8') !== NO
+  if (isForeign) return install()
+  writeFileSync(POLICY, NO, { mode: 0o755 })
+  try {
+    return await install()
+  } finally {
+    rmSync(POLICY, { force: true })
   }
 }
 

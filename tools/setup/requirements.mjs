@@ -4,7 +4,10 @@
  *
  * `essential: false` means that without it some tests or benchmarks skip themselves and say why.
  *
- * @typedef {{ package: string, commands?: readonly string[], files?: readonly string[], essential: boolean, why: string }} Requirement
+ * `disturbs: true` means that it starts a service of its own, or pushes out what a machine may have instead (Docker's containerd): it is installed in
+ * CI only, and elsewhere named.
+ *
+ * @typedef {{ package: string, commands?: readonly string[], files?: readonly string[], essential: boolean, disturbs?: boolean, why: string }} Requirement
  */
 
 /** @type {readonly Requirement[]} */
@@ -40,16 +43,31 @@ const tested = [
     package: 'containerd',
     commands: ['containerd', 'ctr'],
     essential: false,
+    disturbs: true,
     why: 'a container runtime with our plugins',
   },
-  { package: 'runc', commands: ['runc'], essential: false, why: 'starts the containers of both runtimes' },
-  { package: 'podman', commands: ['podman', 'conmon'], essential: false, why: 'another container runtime' },
+  {
+    package: 'runc',
+    commands: ['runc'],
+    essential: false,
+    disturbs: true,
+    why: 'starts the containers of both runtimes',
+  },
+  {
+    package: 'podman',
+    commands: ['podman', 'conmon'],
+    essential: false,
+    disturbs: true,
+    why: 'another container runtime',
+  },
   { package: 'wireguard-tools', commands: ['wg'], essential: false, why: 'shows what WireGuard devices hold' },
+  { package: 'ethtool', commands: ['ethtool'], essential: false, why: 'shows the features of devices' },
   { package: 'procps', commands: ['ps', 'sysctl'], essential: false, why: 'looks at processes and sysctls' },
   {
     package: 'firewalld',
     commands: ['firewalld', 'firewall-cmd'],
     essential: false,
+    disturbs: true,
     why: 'the plugin firewall against a real one, in a namespace and on a message bus of its own',
   },
   { package: 'dbus-daemon', commands: ['dbus-daemon'], essential: false, why: 'that message bus' },
