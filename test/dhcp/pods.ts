@@ -1,5 +1,7 @@
 /** A host with a bridge that a DHCP server is on, a daemon, and pods whose links come from the plugin bridge. */
 
+import { spawn, type ChildProcess } from 'node:child_process'
+import { existsSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 
 import type { JsonObject } from '#cni/json.ts'
@@ -9,6 +11,7 @@ import { openDhcpService, type DhcpService, type DhcpServiceOptions } from '#ipa
 import { bridge } from '#plugins/bridge/plugin.ts'
 import { inputOf } from '../plugins/input.ts'
 import { execIn, NetworkHost } from '../plugins/network-host.ts'
+import { until } from './servers.ts'
 
 export const SERVER = '10.99.0.1'
 
@@ -79,3 +82,54 @@ export const addressesIn = (netns: string): string =>
   execIn(netns, 'ip', '-o', 'address', 'show', 'dev', 'eth0', 'scope', 'global')
 
 export const delPod = (host: NetworkHost, pod: Pod): Promise<void> => bridge.del(pod.input, host.host)
+
+export interface DaemonProcess extends AsyncDisposable {
+  readonly log: () => string
+  readonly kill: () => Promise<void>
+  /** Ends when it does; the signal that ended it. */
+  readonly ended: Promise<NodeJS.Signals | null>
+}
+
+/** The daemon as a process of its own, which may be killed, or kills itself at a fail point. */
+export async function daemonProcess(host: NetworkHost, failpoint = ''): Promise<DaemonProcess> {
+  const program = join(import.meta.dirname, '../../src/cli/main.ts')
+  const socket = socketOf(host)
+  rmSync(socket, { force: true })
+  const child = spawn(
+    process.execPath,
+    [
+      '--disable-warning=ExperimentalWarning',
+      program,
+      'dhcp',
+      'daemon',
+      '-socketpath',
+      socket,
+      '-resendtimeout',
+      '20s',
+    ],
+    { stdio: ['ignore', 'ignore', 'pipe'], env: { ...process.env, HEDDLE_FAILPOINT: failpoint } },
+  )
+  let text = ''
+  child.stderr.on('data', (chunk: Buffer) => (text += chunk.toString()))
+  const ended = new Promise<NodeJS.Signals | null>((resolve) => child.once('exit', (_code, signal) => resolve(signal)))
+  const kill = async (): Promise<void> => {
+    child.kill('SIGKILL')
+    await ended
+  }
+  children.add(child)
+  try {
+    await until('the daemon listens', () => {
+      if (child.exitCode !== null) throw new Error(`the daemon ended: ${text}`)
+      return existsSync(socket)
+    })
+  } catch (error) {
+    await kill()
+    throw error
+  }
+  return { log: () => text, kill, ended, [Symbol.asyncDispose]: kill }
+}
+
+const children = new Set<ChildProcess>()
+process.on('exit', () => {
+  for (const child of children) child.kill('SIGKILL')
+})

@@ -78,10 +78,15 @@ export function dnsmasq(netns: string, ...options: readonly string[]): Promise<D
 }
 
 /** isc-dhcp-server on `br0`: leases of seconds. */
-export function dhcpd(netns: string, configuration: string, ...flags: readonly string[]): Promise<DhcpServer> {
+export function dhcpd(
+  netns: string,
+  configuration: string,
+  leases = '',
+  ...flags: readonly string[]
+): Promise<DhcpServer> {
   const folder = folderOf('dhcpd')
   writeFileSync(join(folder, 'conf'), configuration)
-  writeFileSync(join(folder, 'leases'), '')
+  writeFileSync(join(folder, 'leases'), leases)
   const command = [
     'dhcpd',
     ...flags,
