@@ -15,6 +15,7 @@ export const SO = {
   SNDTIMEO: 21,
   SNDBUFFORCE: 32,
   RCVBUFFORCE: 33,
+  NETNS_COOKIE: 71,
 } as const
 
 export const MSG = { PEEK: 2, TRUNC: 0x20, DONTWAIT: 0x40 } as const

@@ -4,7 +4,7 @@ import { constants, fstatSync, mkdirSync, statfsSync, statSync, unlinkSync } fro
 import { dirname } from 'node:path'
 import { types } from 'node:util'
 import { nativeSys } from './addon.ts'
-import { CLONE_NEWNET, MNT_DETACH, MS, NSFS_MAGIC } from './constants.ts'
+import { AF, CLONE_NEWNET, MNT_DETACH, MS, NSFS_MAGIC, SO, SOCK, SOL } from './constants.ts'
 import { check, ERRNO, hasCode, SysError } from './errno.ts'
 import type { Sys } from './sys.ts'
 
@@ -99,6 +99,26 @@ export function openNetns(path: string, sys: Sys = nativeSys()): number {
 export function netnsId(netns: Netns): string {
   const stat = typeof netns === 'number' ? fstatSync(netns) : statSync(netns)
   return `${stat.dev}:${stat.ino}`
+}
+
+/**
+ * A number that no other network namespace of this boot has or will have, unlike its inode's, which is used again. Undefined before Linux 5.14. Throws `NetnsError`
+ * and `SysError` where the namespace cannot be entered. Source: socket(7), SO_NETNS_COOKIE.
+ */
+export function netnsCookie(netns: Netns, sys: Sys = nativeSys()): string | undefined {
+  return inNetns(
+    netns,
+    () => {
+      const fd = check(sys.socket(AF.NETLINK, SOCK.RAW, 0), 'socket', String(netns))
+      try {
+        const out = new BigUint64Array(1)
+        return sys.getsockopt(fd, SOL.SOCKET, SO.NETNS_COOKIE, new Uint8Array(out.buffer)) < 0 ? undefined : `${out[0]}`
+      } finally {
+        sys.close(fd)
+      }
+    },
+    sys,
+  )
 }
 
 /** True when `path` is a namespace file (of any kind), false when it is something else or missing. */

@@ -65,10 +65,10 @@ test(
     const server = await serve(live.netns, 8080, 'live')
     const finder = finderOf(node)
     const first = await finder.round()
-    assert.deepEqual(objects(first), ['portmap dead eth0', 'bridge dead eth0'])
+    assert.deepEqual(objects(first), ['firewall dead eth0', 'portmap dead eth0', 'bridge dead eth0'])
     assert.deepEqual([first.removed, first.unclaimed], [[], []])
     const second = await finder.round()
-    assert.equal(second.removed.length, 2)
+    assert.equal(second.removed.length, 3)
     assert.deepEqual(await finder.round().then(objects), [])
     assert.equal(await connects(node.made.path, '10.78.0.1', 8001), 'live')
     await node.runtime.check(listOf('other', { bridge: 'br1', ipam: { type: 'host-local', subnet: '10.78.0.0/24' } }), {
@@ -141,10 +141,16 @@ test(
     )
     assert.notDeepEqual(difference(before, node.made.dump()), [])
     const finder = finderOf(node)
-    await finder.round()
-    await finder.round()
-    const last = await finder.round()
-    assert.deepEqual([objects(last), last.unclaimed], [[], []])
+    // A namespace of somebody else may have the number of one that is gone, for as long as it lives.
+    await until(
+      'all is removed',
+      async () => {
+        const { leftovers, unclaimed, failed } = await finder.round()
+        assert.deepEqual(failed, [])
+        return leftovers.length + unclaimed.length === 0 && listRecords(recordFolder(node.root)).length === 0
+      },
+      20_000 * slowness,
+    )
     assert.deepEqual(difference(before, node.made.dump()), [])
   },
 )
@@ -200,7 +206,7 @@ test('rules, links and files without any record', { skip: needsRoot }, async () 
   const { removed, unclaimed } = await finder.round()
   assert.deepEqual(
     Object.entries(Object.groupBy(removed, ({ kind }) => kind)).map(([kind, some]) => `${kind} ${some.length}`),
-    ['rules 3', 'link 1', 'file 1'],
+    ['rules 4', 'link 1', 'file 1'],
   )
   // Whose they were cannot be proved: they are told, and stay.
   assert.deepEqual(unclaimed.map(({ kind }) => kind).toSorted(), ['address', 'address', 'cache'])
@@ -236,7 +242,7 @@ test('the container comes back in another sandbox between the two looks', { skip
   await node.add(list, first, 8000)
   await vanish(node, first)
   const finder = finderOf(node)
-  assert.equal((await finder.round()).leftovers.length, 2)
+  assert.equal((await finder.round()).leftovers.length, 3)
   const second = node.pod('again')
   await node.runtime.del(list, first)
   await node.add(list, second, 8000)
@@ -273,12 +279,12 @@ test('heddle agent looks by itself, counts and says what it did', { skip: needsR
   try {
     await until(
       'both are removed',
-      () => log.split('removed what an attachment left').length === 3 || log,
+      () => log.split('removed what an attachment left').length === 4 || log,
       20_000 * slowness,
     )
     assert.match(
       execFileSync('curl', ['-s', '--unix-socket', health, 'http://x/metrics'], { encoding: 'utf8' }),
-      /heddle_leaks_removed_total\{kind="attachment"\} 2/,
+      /heddle_leaks_removed_total\{kind="attachment"\} 3/,
     )
     assert.deepEqual(listRecords(recordFolder(node.root)), [])
   } finally {
@@ -309,7 +315,7 @@ test('heddle doctor leaks prints, exits with 1, mends with --fix, in both langua
   assert.match(doctor('--lang', 'zh').out, /接入 +net1 +dead +eth0 .*已不存在/)
   const told: unknown = JSON.parse(doctor('--json').out)
   assert.deepEqual(told, {
-    leftovers: ['portmap', 'bridge'].map((type) => ({
+    leftovers: ['firewall', 'portmap', 'bridge'].map((type) => ({
       kind: 'attachment',
       network: 'net1',
       containerID: 'dead',
@@ -323,7 +329,7 @@ test('heddle doctor leaks prints, exits with 1, mends with --fix, in both langua
   })
   const fixed = doctor('--fix')
   assert.deepEqual([fixed.code, fixed.err], [0, ''])
-  assert.match(fixed.out, /2 removed/)
+  assert.match(fixed.out, /3 removed/)
   assert.deepEqual(doctor(), { code: 0, out: 'nothing is left behind\n', err: '' })
   assert.deepEqual(difference(before, node.made.dump()), [])
   // What cannot be removed is told, and the exit code says it.

@@ -36,6 +36,7 @@ export const listOf = (name = 'net1', more: JsonObject = {}): ConfList =>
           ...more,
         },
         { type: 'portmap', capabilities: { portMappings: true } },
+        { type: 'firewall', backend: 'nftables', ingressPolicy: 'same-bridge' },
       ],
     }),
     'test',

@@ -198,6 +198,8 @@ describe('whether a sandbox is gone', () => {
     assert.equal(judged({ is: 'namespace', id: '4:100' }), 'live')
     assert.equal(judged({ is: 'namespace', id: '4:101' }), 'gone', 'the path is used again')
     assert.equal(judged({ is: 'namespace', id: '4:101' }, { netnsId: undefined }), 'live')
+    assert.equal(judged({ is: 'namespace', id: '4:100', cookie: '8' }, { cookie: '7' }), 'gone', 'so is its inode')
+    assert.equal(judged({ is: 'namespace', id: '4:100' }, { cookie: '7' }), 'live', 'an old kernel')
     assert.equal(judged(none), 'gone')
     assert.equal(judged(none, {}, { isHeld: true }), 'live', 'a process still lives in it')
     assert.equal(judged({ is: 'elsewhere' }), 'unknown', 'another mount namespace')

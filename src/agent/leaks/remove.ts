@@ -14,6 +14,7 @@ import { pluginHost, type HostBase } from '#cni/runtime/delegate.ts'
 import { locate, type PluginRegistry } from '#cni/runtime/find.ts'
 import { newestVersion } from '#cni/version.ts'
 import { findLink } from '#netlink/link.ts'
+import { prune } from '#plugins/firewall/by-nft.ts'
 import { hostNetns } from '#plugins/link/host-netns.ts'
 import { dropMark } from '#plugins/rules/owned.ts'
 import { modelOf } from '#plugins/rules/tables.ts'
@@ -46,7 +47,11 @@ async function removeNow({ removal, owner }: Leftover, options: RemoveOptions): 
   if (owner !== undefined && isRecorded(host, owner)) return false
   if (removal.by === 'rules') {
     const model = modelOf(removal.table)
-    return model !== undefined && dropMark(hostNetns(host).nft, model, removal.mark).length > 0
+    const { nft } = hostNetns(host)
+    const dropped = model === undefined ? [] : dropMark(nft, model, removal.mark)
+    // The firewall's pods rest on elements that they share.
+    prune(nft)
+    return dropped.length > 0
   }
   if (removal.by === 'link') {
     const link = findLink(host.netlink, removal.name)

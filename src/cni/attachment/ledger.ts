@@ -6,6 +6,7 @@ import { mkdirSync } from 'node:fs'
 import { bootId } from '#sys/bootid.ts'
 import { hasCode } from '#sys/errno.ts'
 import { LockError, lockFile, type FileLock } from '#sys/flock.ts'
+import { netnsCookie } from '#sys/netns.ts'
 import { removeFile } from '#sys/remove-file.ts'
 import { ioFailure, messageOf, tryAgain } from '../errors.ts'
 import { netnsIdentity } from '../netns.ts'
@@ -137,6 +138,7 @@ export async function lockRecord(folder: string, key: RecordKey): Promise<Dispos
 function recordOf(key: RecordKey, { netns, config, args, path }: PluginInput): AttachmentRecord {
   const { prevResult: _, ...raw } = config.raw
   const netnsId = identityOf(netns)
+  const cookie = netnsId === undefined ? undefined : cookieOf(netns)
   const pidns = netns.startsWith('/proc/') ? identityOf(ownPidns) : undefined
   return {
     version: 1,
@@ -145,6 +147,7 @@ function recordOf(key: RecordKey, { netns, config, args, path }: PluginInput): A
     ...key,
     netns,
     ...(netnsId === undefined ? {} : { netnsId }),
+    ...(cookie === undefined ? {} : { cookie }),
     ...(pidns === undefined ? {} : { pidns }),
     boot: bootId(),
     since: Date.now(),
@@ -152,6 +155,15 @@ function recordOf(key: RecordKey, { netns, config, args, path }: PluginInput): A
     args: [...args],
     path: [...path],
     rules: [],
+  }
+}
+
+/** A path that leads to something else is the plugin's to refuse. */
+function cookieOf(path: string): string | undefined {
+  try {
+    return netnsCookie(path)
+  } catch {
+    return undefined
   }
 }
 

@@ -37,6 +37,8 @@ const schema = v.object({
   /** Path of the sandbox's namespace, and which one it was: `device:inode`. */
   netns: v.string(),
   netnsId: v.exactOptional(v.string()),
+  /** The same for the whole boot (`netnsCookie`); inodes are used again. */
+  cookie: v.exactOptional(v.string()),
   /** The pid namespace in which a path through /proc means something. */
   pidns: v.exactOptional(v.string()),
   boot: v.string(),

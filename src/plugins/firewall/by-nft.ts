@@ -86,7 +86,7 @@ export function forgetStaleByNft(host: PluginHost, network: string, valid: reado
 }
 
 /** Forgets bridges without guarded pods. */
-function prune(nft: NetlinkSocket): void {
+export function prune(nft: NetlinkSocket): void {
   if (getTable(nft, firewallTable) === undefined) return
   const bridgesIn = (set: string) => listElements(nft, setOf(firewallTable, set))
   optimistic(nft, () => {

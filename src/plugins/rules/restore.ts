@@ -13,7 +13,7 @@ import type { Table } from '#nft/table.ts'
 import { optimistic } from '#nft/transaction.ts'
 import { hostNetns } from '../link/host-netns.ts'
 import { ownerComment, ownerMark } from '../link/owner.ts'
-import { collides, dropMark } from './owned.ts'
+import { collides, dropMark, OWNED } from './owned.ts'
 import { tableOf } from './tables.ts'
 
 /** What was put back. */
@@ -63,14 +63,14 @@ const wantedBy = (records: readonly AttachmentRecord[]): readonly Wanted[] =>
 function wantedByNote(record: AttachmentRecord, note: RulesNote): readonly Wanted[] {
   const table = tableOf(note)
   if (table === undefined) return []
-  const comment = ownerComment(record.network, record)
-  return note.elements
-    .filter(({ set }) => table.sets.some(({ name }) => name === set))
-    .map(({ set, key, data }) => {
-      const normal = normalKey(setOf(table, set), key)
-      const element = data === undefined ? { key: normal, comment } : { key: normal, data, comment }
-      return { table, set, element, record }
-    })
+  return note.elements.flatMap(({ set, key, data }) => {
+    const declared = table.sets.find(({ name }) => name === set)
+    if (declared === undefined) return []
+    // What several attachments share names none of them.
+    const comment = declared.comment === OWNED ? { comment: ownerComment(record.network, record) } : {}
+    const element = { key: normalKey(declared, key), ...(data === undefined ? {} : { data }), ...comment }
+    return [{ table, set, element, record }]
+  })
 }
 
 async function restoreTable(host: Pick<PluginHost, 'netlink'>, folder: string, table: Table): Promise<Restored> {
