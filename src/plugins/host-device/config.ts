@@ -10,6 +10,7 @@ import type { PluginInput } from '#cni/plugin.ts'
 import { macSchema, parseWith } from '#cni/schema.ts'
 import type { MacText } from '#ip/text.ts'
 import { driverOf, isBusId } from './sysfs.ts'
+import { vfConf, type VfConf } from './vf-config.ts'
 
 /** One way to name a device. */
 export type Selector =
@@ -24,6 +25,8 @@ export interface HostDeviceConf {
   readonly selector: Selector
   /** A program of the pod drives the device, past the kernel: there is no link. */
   readonly isUserspace: boolean
+  /** What its card shall enforce, where it is a virtual function. */
+  readonly vf: VfConf
 }
 
 const text = v.nullish(v.string(), '')
@@ -40,16 +43,20 @@ const runtimeSchema = v.object({ deviceID: text })
 /** The drivers that hand a PCI device to a program (DPDK). */
 const USERSPACE_DRIVERS: readonly string[] = ['vfio-pci', 'uio_pci_generic', 'igb_uio']
 
+/** For messages. */
+export const describeConf = ({ config }: PluginInput): string =>
+  `host-device configuration of network ${JSON.stringify(config.name)}`
+
 /**
  * `runtimeConfig.deviceID` goes before all, for it is what a device plugin reserved for this pod; then `device`, `hwaddr`, `kernelpath`, `pciBusID`. Throws CniError 7.
  */
 export function hostDeviceConf(input: PluginInput, sysfs: string): HostDeviceConf {
-  const what = `host-device configuration of network ${JSON.stringify(input.config.name)}`
+  const what = describeConf(input)
   const conf = parseWith(schema, input.config.raw, what)
   const { deviceID } = parseWith(runtimeSchema, input.config.runtimeConfig, `runtimeConfig of ${what}`)
   const selector = deviceID === '' ? selectorOf(conf, what) : byDeviceId(deviceID, what, sysfs)
   const isUserspace = selector.by === 'pci' && USERSPACE_DRIVERS.includes(driverOf(sysfs, selector.id) ?? '')
-  return { what, selector, isUserspace }
+  return { what, selector, isUserspace, vf: vfConf(input, what) }
 }
 
 function selectorOf({ device, hwaddr, kernelpath, pciBusID }: v.InferOutput<typeof schema>, what: string): Selector {

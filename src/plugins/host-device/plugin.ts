@@ -5,6 +5,8 @@ import type { GcInput, Plugin, PluginHost, PluginInput } from '#cni/plugin.ts'
 import { emptyResult, type Result } from '#cni/result.ts'
 import { specVersions } from '#cni/version.ts'
 import { checkFailed } from '#ipam/check-failed.ts'
+import type { Link } from '#netlink/link-codec.ts'
+import type { NetlinkSocket } from '#netlink/socket.ts'
 import { allocate } from '../link/allocate.ts'
 import { checkInterface, configureInterface } from '../link/configure.ts'
 import { asksOverLink } from '../link/ipam-link.ts'
@@ -12,42 +14,79 @@ import { openPod, openPodIfThere } from '../link/pod.ts'
 import { refuseBareResult, refuseTakenName, staleRecords, type Call } from '../link/pod-link.ts'
 import { readRecord } from '../link/record.ts'
 import { all, undoing } from '../link/undo.ts'
-import { hostDeviceConf } from './config.ts'
-import { moveIn, restoreStray, returnForgotten, returnRecorded, returnUnrecorded } from './move.ts'
+import { describeConf, hostDeviceConf, type HostDeviceConf } from './config.ts'
+import {
+  moveIn,
+  restoreStray,
+  returnForgotten,
+  returnRecorded,
+  returnUnrecorded,
+  takeUserspace,
+  type VfClaim,
+} from './move.ts'
 import { describe, selectDevice } from './select.ts'
+import { functionOf, pciOf } from './sysfs.ts'
+import { cardOf, recordOf, wrongVf, type VfCard } from './vf.ts'
+import { asksAnything, vfConf } from './vf-config.ts'
 
 const TYPE = 'host-device'
 
-/** `sysfs` is where sysfs is mounted. */
-export const hostDevicePlugin = (sysfs: string): Plugin => ({
+/** `sysfs` is where sysfs is mounted, `cards` how virtual functions are set. */
+export const hostDevicePlugin = (sysfs: string, cards: (netlink: NetlinkSocket) => VfCard = cardOf): Plugin => ({
   type: TYPE,
   versions: specVersions,
-  add: (input, host) => add(input, host, sysfs),
-  del,
-  check: (input, host) => check(input, host, sysfs),
+  add: (input, host) => add(input, host, sysfs, cards(host.netlink)),
+  del: (input, host) => del(input, host, cards(host.netlink)),
+  check: (input, host) => check(input, host, sysfs, cards(host.netlink)),
   status: (input, host) => status(input, host, sysfs),
-  gc,
+  gc: (input, host) => gc(input, host, cards(host.netlink)),
 })
 
 export const hostDevice: Plugin = hostDevicePlugin('/sys')
 
-async function add(input: PluginInput, host: PluginHost, sysfs: string): Promise<Result> {
+async function add(input: PluginInput, host: PluginHost, sysfs: string, card: VfCard): Promise<Result> {
   const conf = hostDeviceConf(input, sysfs)
   using pod = openPod(input.netns)
   return await undoing(host, async (undo) => {
     const call: Call = { plugin: TYPE, input, host, pod, undo }
     refuseTakenName(call)
     if (input.config.ipam.type === '') refuseBareResult(input)
-    if (conf.isUserspace) return addresses(call)
-    await returnForgotten(host)
+    await returnForgotten(host, card)
+    if (conf.isUserspace) {
+      const claim = claimOf(conf, undefined, sysfs, card)
+      if (claim !== undefined) takeUserspace(call, claim)
+      return addresses(call)
+    }
     if (conf.selector.by === 'name') restoreStray(host, conf.selector.name)
-    await moveIn(call, selectDevice(host.netlink, conf, sysfs))
+    const device = selectDevice(host.netlink, conf, sysfs)
+    await moveIn(call, device, claimOf(conf, device, sysfs, card))
     const { ips, routes, dns } = await addresses(call)
     const link = await configureInterface(pod, input.ifname, ips, routes, { enableDad: true })
     host.failpoint('host-device.configured')
     const { name, mac, mtu } = link
     return { interfaces: [{ name, ...(mac === undefined ? {} : { mac }), mtu, sandbox: pod.path }], ips, routes, dns }
   })
+}
+
+/** Throws CniError 7 where settings are asked for that only a virtual function has. An address that the runtime brings is for whom it may concern. */
+function claimOf(
+  { vf, selector, what }: HostDeviceConf,
+  link: Link | undefined,
+  sysfs: string,
+  card: VfCard,
+): VfClaim | undefined {
+  const { settings, field } = vf
+  if (!asksAnything(settings)) return undefined
+  const pci = selector.by === 'pci' ? selector.id : link === undefined ? undefined : pciOf(sysfs, link.name)
+  const place = pci === undefined ? undefined : functionOf(sysfs, pci)
+  const now = place === undefined ? undefined : card.read(place)
+  if (place !== undefined && now !== undefined) return { card, settings, record: recordOf(place, settings, now), what }
+  if (field === undefined) return undefined
+  const which = link?.name ?? describe(selector)
+  throw invalidConfig(
+    `${what}: ${JSON.stringify(field)} is for a virtual function, which ${which} is not`,
+    'leave it out',
+  )
 }
 
 /** Those of a device without a link belong to no interface. */
@@ -57,21 +96,21 @@ async function addresses({ input, host, undo }: Call): Promise<Result> {
   return { ...emptyResult, ips, routes, dns: input.config.dns }
 }
 
-async function del(input: PluginInput, host: PluginHost): Promise<void> {
+async function del(input: PluginInput, host: PluginHost, card: VfCard): Promise<void> {
   const { name, ipam } = input.config
   const release = (): Promise<undefined> => host.delegate('DEL', ipam.type, input)
   const early = asksOverLink(ipam.type) ? await all([release]) : []
   host.failpoint('host-device.return')
-  const device = await all([() => returnDevice(input, host, name)])
+  const device = await all([() => returnDevice(input, host, name, card)])
   host.failpoint('host-device.returned')
   const late = ipam.type !== '' && !asksOverLink(ipam.type) ? await all([release]) : []
   const joined = joinErrors([...early, ...device, ...late])
   if (joined !== undefined) throw joined
 }
 
-async function returnDevice(input: PluginInput, host: PluginHost, network: string): Promise<void> {
+async function returnDevice(input: PluginInput, host: PluginHost, network: string, card: VfCard): Promise<void> {
   const known = readRecord(host, network, input)
-  if (known !== undefined) return returnRecorded(host, known)
+  if (known !== undefined) return returnRecorded(host, known, card)
   using pod = openPodIfThere(input.netns)
   if (pod !== undefined) return returnUnrecorded(host, pod, input)
   // The reference plugin's, back from a namespace that ended.
@@ -79,11 +118,14 @@ async function returnDevice(input: PluginInput, host: PluginHost, network: strin
   if (typeof device === 'string' && device !== '') restoreStray(host, device)
 }
 
-async function check(input: PluginInput, host: PluginHost, sysfs: string): Promise<void> {
+async function check(input: PluginInput, host: PluginHost, sysfs: string, card: VfCard): Promise<void> {
   const conf = hostDeviceConf(input, sysfs)
   const { prevResult, config } = input
   if (prevResult === undefined) throw invalidConfig('CHECK needs the previous result', 'the runtime passes prevResult')
   if (config.ipam.type !== '') await host.delegate('CHECK', config.ipam.type, input)
+  const { vf } = readRecord(host, config.name, input) ?? {}
+  const wrong = vf === undefined ? undefined : wrongVf(card, vf, conf.vf.settings)
+  if (wrong !== undefined) throw checkFailed(wrong)
   if (conf.isUserspace) return
   using pod = openPod(input.netns)
   const link = checkInterface(pod, prevResult, input.ifname)
@@ -95,6 +137,7 @@ async function check(input: PluginInput, host: PluginHost, sysfs: string): Promi
 }
 
 async function status(input: PluginInput, host: PluginHost, sysfs: string): Promise<void> {
+  vfConf(input, describeConf(input))
   // A deviceID comes with each ADD; a device that another pod has is no failure of this network.
   if ('capabilities' in input.config.raw && input.config.capabilities['deviceID'] === true)
     return ipamStatus(input, host)
@@ -106,12 +149,12 @@ async function ipamStatus(input: PluginInput, host: PluginHost): Promise<void> {
   if (input.config.ipam.type !== '') await host.delegate('STATUS', input.config.ipam.type, input)
 }
 
-async function gc(input: GcInput, host: PluginHost): Promise<void> {
+async function gc(input: GcInput, host: PluginHost, card: VfCard): Promise<void> {
   const { ipam } = input.config
   const stale = staleRecords(input, host, TYPE)
   const collect = (): Promise<undefined> => host.delegate('GC', ipam.type, input)
   const early = asksOverLink(ipam.type) ? await all([collect]) : []
-  const devices = await all(stale.map((known) => () => returnRecorded(host, known)))
+  const devices = await all(stale.map((known) => () => returnRecorded(host, known, card)))
   const late = ipam.type !== '' && !asksOverLink(ipam.type) ? await all([collect]) : []
   const joined = joinErrors([...early, ...devices, ...late])
   if (joined !== undefined) throw joined

@@ -1,7 +1,7 @@
 /** Which network devices belong to a piece of hardware. Source: Documentation/ABI/testing/sysfs-bus-pci, sysfs-class-net. `sysfs` is where sysfs is mounted. */
 
-import { readdirSync, readlinkSync } from 'node:fs'
-import { basename, join } from 'node:path'
+import { readdirSync, readlinkSync, realpathSync } from 'node:fs'
+import { basename, dirname, join } from 'node:path'
 
 import { hasCode } from '#sys/errno.ts'
 
@@ -35,6 +35,28 @@ export const netDevicesOfAuxiliary = (sysfs: string, id: string): readonly strin
 /** The network devices of a device by its path below /sys/devices. */
 export const netDevicesAt = (sysfs: string, path: string): readonly string[] =>
   names(join(sysfs, path.slice('/sys/'.length), 'net'))
+
+/** The PCI device of a link that is seen here; undefined for one without. */
+export function pciOf(sysfs: string, link: string): string | undefined {
+  try {
+    const device = realpathSync(join(sysfs, 'class/net', link, 'device'))
+    // A virtio device is one of the PCI device's children.
+    return basename(device).startsWith('virtio') ? basename(dirname(device)) : basename(device)
+  } catch (error) {
+    if (hasCode(error, 'ENOENT', 'ENOTDIR')) return undefined
+    throw error
+  }
+}
+
+/** Which virtual function of which physical one a PCI device is; undefined for any other device. */
+export function functionOf(sysfs: string, pci: string): { readonly pf: string; readonly vf: number } | undefined {
+  const folder = join(sysfs, 'bus/pci/devices', pci, 'physfn')
+  const entry = names(folder).find((name) => /^virtfn\d+$/.test(name) && linkName(join(folder, name)) === pci)
+  const [pf] = names(join(folder, 'net'))
+  return entry === undefined || pf === undefined ? undefined : { pf, vf: Number(entry.slice('virtfn'.length)) }
+}
+
+const linkName = (path: string): string => basename(readlinkSync(path))
 
 function names(folder: string): readonly string[] {
   try {

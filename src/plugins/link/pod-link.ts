@@ -63,7 +63,7 @@ export function refuseBareResult({ config }: PluginInput): void {
 }
 
 /** Remembers where the link goes before it goes there. */
-export function record({ plugin, input, host, pod, undo }: Call, device?: LinkRecord['device']): void {
+export function record({ plugin, input, host, pod, undo }: Call, known: Pick<LinkRecord, 'device' | 'vf'> = {}): void {
   const { config, containerId, ifname } = input
   const network = config.name
   undo.add('record', () => removeRecord(host, network, input))
@@ -74,7 +74,7 @@ export function record({ plugin, input, host, pod, undo }: Call, device?: LinkRe
     ifname,
     netns: pod.path,
     netnsId: netnsId(pod.fd),
-    ...(device === undefined ? {} : { device }),
+    ...known,
   })
 }
 

@@ -12,6 +12,7 @@ import * as v from 'valibot'
 import type { Attachment, PluginHost } from '#cni/plugin.ts'
 import { writeFileAtomicSync } from '#sys/atomic-file.ts'
 import { hasCode } from '#sys/errno.ts'
+import { vfSchema } from './vf-record.ts'
 
 const deviceSchema = v.object({
   /** Its name on the host. */
@@ -36,6 +37,8 @@ const schema = v.object({
   netns: v.string(),
   netnsId: v.string(),
   device: v.optional(deviceSchema),
+  /** What a card's physical function enforced before, where it is one's virtual function. */
+  vf: v.optional(vfSchema),
 })
 
 export type LinkRecord = v.InferOutput<typeof schema>
