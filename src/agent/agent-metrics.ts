@@ -19,6 +19,7 @@ export interface AgentMetrics {
   readonly informerRestarts: Counter
   readonly apiReachable: Gauge
   readonly annotationPatches: Counter
+  readonly extensionCommands: Counter
   readonly dhcpLeases: Gauge
   readonly dhcpEvents: Counter
   readonly leaks: Gauge
@@ -124,5 +125,9 @@ export function agentMetrics(build: { readonly version: string; readonly node: s
       help: 'What became of DHCP leases (acquired, renewed, rebound, changed, lost, released, unreleased, abandoned, garbage), by family.',
     }),
     annotationPatches: registry.counter({ name: 'heddle_node_patches', help: 'Patches of the own Node, by outcome.' }),
+    extensionCommands: registry.counter({
+      name: 'heddle_extension_commands',
+      help: 'Commands of the extension backend that were run, by option and outcome.',
+    }),
   }
 }

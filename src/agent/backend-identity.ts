@@ -1,10 +1,12 @@
-/** What some backends need before anything can be planned: a key, kept on disk. */
+/** What some backends need before anything can be planned: a key, kept on disk; the word of a command. */
 
 import { setTimeout as delay } from 'node:timers/promises'
 
 import type { Identity } from '#flannel/local.ts'
 import type { NetConf } from '#flannel/net-conf.ts'
+import type { AgentMetrics } from './agent-metrics.ts'
 import { CHECKS } from './checks.ts'
+import { preStartup } from './extension/part.ts'
 import type { Health } from './health.ts'
 import { errorFields, type Log } from './log.ts'
 import { WireguardKeyFile, type KeyPlaces } from './wireguard-key-file.ts'
@@ -12,6 +14,9 @@ import { WireguardKeyFile, type KeyPlaces } from './wireguard-key-file.ts'
 export interface IdentityOptions {
   readonly conf: NetConf
   readonly places: KeyPlaces
+  /** Of the extension backend. */
+  readonly journal: string
+  readonly metrics: AgentMetrics
   readonly health: Health
   readonly log: Log
   readonly signal: AbortSignal
@@ -23,6 +28,7 @@ export async function openIdentity(
   stack: AsyncDisposableStack,
 ): Promise<Identity | undefined> {
   const { conf, places, health, log, signal } = options
+  if (conf.backend.type === 'extension') return preStartup({ ...options, conf: conf.backend }, signal)
   if (conf.backend.type !== 'wireguard') return undefined
   health.expect(CHECKS.key, 'degraded', 'not read yet')
   const onKept = (trouble: string | undefined): void =>

@@ -9,4 +9,7 @@ export const CHECKS = {
   state: 'reconciliation',
   /** With the wireguard backend only. */
   key: 'wireguard-key',
+  /** With the extension backend only. */
+  extension: 'extension-commands',
+  extensionPeers: 'extension-peers',
 } as const

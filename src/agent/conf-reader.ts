@@ -3,6 +3,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 
 import type { KubeClient } from '#kube/client.ts'
+import { FlannelError } from '#flannel/errors.ts'
 import { parseNetConf, type NetConf } from '#flannel/net-conf.ts'
 import { CHECKS } from './checks.ts'
 import { readNetConf } from './cluster.ts'
@@ -19,6 +20,8 @@ const TIMEOUT = 10_000
 
 export interface ConfReaderOptions {
   readonly source: NetConfSource
+  /** Whether the extension backend may be used. */
+  readonly allowExtension: boolean
   readonly client: () => KubeClient
   /** net-conf.json of a former life. */
   readonly lastKnown: string | undefined
@@ -37,13 +40,13 @@ export interface ReadConf {
  * and wrong is waited for, because whoever wrote it will want to see that. Throws the signal's reason.
  */
 export async function readConf(options: ConfReaderOptions): Promise<ReadConf> {
-  const { source, client, lastKnown, health, log, signal } = options
+  const { source, allowExtension, client, lastKnown, health, log, signal } = options
   const started = performance.now()
-  const known = lastKnown === undefined ? undefined : usable(lastKnown)
+  const known = lastKnown === undefined ? undefined : usable(lastKnown, allowExtension)
   for (let said = ''; ;) {
     try {
       const text = await readNetConf(source, client(), AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT)]))
-      const conf = parseNetConf(text)
+      const conf = allowed(parseNetConf(text), allowExtension)
       health.pass(CHECKS.conf)
       return { text, conf }
     } catch (error) {
@@ -64,10 +67,21 @@ export async function readConf(options: ConfReaderOptions): Promise<ReadConf> {
   }
 }
 
+/** Whoever may write the network configuration could run commands on every node: the node's own operator has to allow it. */
+function allowed(conf: NetConf, allowExtension: boolean): NetConf {
+  if (conf.backend.type !== 'extension' || allowExtension) return conf
+  throw new FlannelError(
+    'unsupported-backend',
+    'Backend.Type',
+    'network configuration: Backend.Type: "extension" runs commands that the configuration names, which is off',
+    'start the agent with --allow-extension-commands, or take another backend',
+  )
+}
+
 /** Undefined for one that this version cannot use any more. */
-function usable(text: string): ReadConf | undefined {
+function usable(text: string, allowExtension: boolean): ReadConf | undefined {
   try {
-    return { text, conf: parseNetConf(text) }
+    return { text, conf: allowed(parseNetConf(text), allowExtension) }
   } catch {
     return undefined
   }

@@ -20,6 +20,8 @@ import { openIdentity } from './backend-identity.ts'
 import { CHECKS } from './checks.ts'
 import { nodeStatusApi } from './cluster.ts'
 import { PATIENCE, readConf } from './conf-reader.ts'
+import { openExtension } from './extension/part.ts'
+import type { ExtensionRunner } from './extension/runner.ts'
 import { FlannelNetwork } from './flannel-network.ts'
 import type { Health } from './health.ts'
 import { errorFields, type Log } from './log.ts'
@@ -59,6 +61,7 @@ export class FlannelAgent implements AsyncDisposable {
   #confText = ''
   #network: FlannelNetwork | undefined
   #own: OwnNode | undefined
+  #extension: ExtensionRunner | undefined
   #nodes: NodeWatch | undefined
   #snapshots: SnapshotWriter | undefined
   /** A list was told that need not be doubted. */
@@ -119,6 +122,7 @@ export class FlannelAgent implements AsyncDisposable {
     const { text, conf } = await readConf({
       source: cluster.netConf,
       client: () => this.#client,
+      allowExtension: cluster.allowExtension,
       lastKnown: snapshot?.netConf,
       health,
       log,
@@ -129,6 +133,8 @@ export class FlannelAgent implements AsyncDisposable {
     const identity = await openIdentity(
       {
         conf,
+        metrics: this.#options.metrics,
+        journal: paths.extension,
         places: { named: cluster.wireguardKeyFile, own: paths.wireguardKey, flannel: paths.flannelWireguardKey },
         health,
         log,
@@ -136,6 +142,10 @@ export class FlannelAgent implements AsyncDisposable {
       },
       this.#stack,
     )
+    if (conf.backend.type === 'extension')
+      this.#extension = this.#stack.use(
+        await openExtension({ ...this.#options, conf: conf.backend, journal: paths.extension }),
+      )
     const network = this.#openNetwork(conf, snapshot, identity, (name) => findLink(socket, name)?.mac)
     this.#followUnderlay(socket, network, conf)
     this.#followNodes(network)
@@ -168,6 +178,7 @@ export class FlannelAgent implements AsyncDisposable {
       random: () => randomBytes(6),
       state: this.#reconciler,
       log,
+      onLease: (...word) => this.#extension?.setPeer(...word),
       onLocal: (local) => this.#onLocal(local),
       onRefusal: (refusal) => this.#onRefusal(refusal),
     })
@@ -250,6 +261,7 @@ export class FlannelAgent implements AsyncDisposable {
 
   #onLocal(local: Local): void {
     this.#options.log.info({ ipv4: local[4], ipv6: local[6], backend: local.backend.type }, 'this node')
+    this.#extension?.setLocal(local)
     const addresses = `${local[4]?.address} ${local[6]?.address}`
     if (this.#addresses !== '' && this.#addresses !== addresses) this.#reconnect()
     this.#addresses = addresses
@@ -306,7 +318,10 @@ export class FlannelAgent implements AsyncDisposable {
     else health.pass(CHECKS.node)
     const { local } = network
     if (local === undefined) return
-    if (this.#isListed && network.missing.length === 0) this.#reconciler.removeLeftovers()
+    if (this.#isListed && network.missing.length === 0) {
+      this.#reconciler.removeLeftovers()
+      this.#extension?.removeLeftovers()
+    }
 
     const absent = this.#absent(network, local)
     if (absent !== undefined) {

@@ -11,6 +11,7 @@ import { backendOf } from '#flannel/backend/registry.ts'
 import { askedIp, compose } from '#flannel/compose.ts'
 import { FlannelError } from '#flannel/errors.ts'
 import { hostPlan } from '#flannel/host.ts'
+import type { Lease } from '#flannel/lease.ts'
 import type { Identity, Local } from '#flannel/local.ts'
 import { chooseMac } from '#flannel/mac.ts'
 import { masqueradePlan } from '#flannel/masquerade.ts'
@@ -46,6 +47,8 @@ export interface FlannelNetworkOptions {
   /** This node is other than before: annotations and subnet.env follow once `devicePlan` is in the kernel. */
   readonly onLocal: (local: Local) => void
   readonly onRefusal: (refusal: Refusal) => void
+  /** A peer's lease is other than before; undefined when it ended. */
+  readonly onLease?: ((node: string, lease: Lease | undefined, local: Local) => void) | undefined
 }
 
 const SOURCES = { host: 'flannel/host', device: 'flannel/device', masquerade: 'flannel/masquerade' } as const
@@ -244,11 +247,12 @@ export class FlannelNetwork {
     this.#report(refused)
     if (local === undefined) return
     // What is given up goes first: another peer may want the same subnet now.
-    for (const [name, lease] of leases) if (lease === undefined) this.#unplan(name)
+    for (const [name, lease] of leases) if (lease === undefined) this.#unplan(name, local)
     for (const [name, lease] of leases) {
       if (lease === undefined) continue
       this.#planned.add(name)
       this.#options.state.set(peerSource(name), this.backend.peerPlan(local, lease))
+      this.#options.onLease?.(name, lease, local)
     }
   }
 
@@ -259,9 +263,10 @@ export class FlannelNetwork {
     this.#apply({ leases: new Map([...gone, ...leases]), refused: [] })
   }
 
-  #unplan(name: string): void {
+  #unplan(name: string, local: Local): void {
     this.#planned.delete(name)
     this.#options.state.remove(peerSource(name))
+    this.#options.onLease?.(name, undefined, local)
   }
 
   #report(refused: readonly Refusal[]): void {

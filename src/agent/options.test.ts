@@ -14,6 +14,8 @@ test('defaults', () => {
     netConf: '/etc/kube-flannel/net-conf.json',
     snapshot: '/var/lib/heddle/flannel.json',
     lock: '/run/heddle/agent.lock',
+    relaySocket: '/run/heddle/relay.sock',
+    extension: '/var/lib/heddle/extension.json',
     wireguardKey: '/var/lib/heddle/wgkey',
     flannelWireguardKey: '/run/flannel/wgkey',
   })

@@ -24,6 +24,7 @@ export interface AgentFlags {
   readonly ipMasqFullyRandom?: boolean | undefined
   readonly setNodeNetworkUnavailable?: boolean | undefined
   readonly kubeAnnotationPrefix?: string | undefined
+  readonly allowExtensionCommands?: boolean | undefined
   readonly subnetFile?: string | undefined
   readonly root?: string | undefined
   readonly socket?: string | undefined
@@ -53,6 +54,8 @@ export interface ClusterOptions {
   readonly keys: AnnotationKeys
   /** WIREGUARD_KEY_FILE, as flannel calls it: instead of our own place. */
   readonly wireguardKeyFile: string | undefined
+  /** The network configuration may name commands, which are run as the agent's user. */
+  readonly allowExtension: boolean
 }
 
 export interface AgentOptions {
@@ -117,6 +120,7 @@ function clusterOptions(flags: AgentFlags, env: Environment, paths: AgentPaths):
     randomFully: flags.ipMasqFullyRandom ?? true,
     setNetworkUnavailable: flags.setNodeNetworkUnavailable ?? true,
     keys: annotationKeys(flags.kubeAnnotationPrefix ?? DEFAULT_PREFIX),
+    allowExtension: flags.allowExtensionCommands ?? false,
     wireguardKeyFile: env['WIREGUARD_KEY_FILE'] === '' ? undefined : env['WIREGUARD_KEY_FILE'],
   }
 }

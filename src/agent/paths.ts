@@ -13,6 +13,10 @@ export interface AgentPaths {
   /** Last-known nodes and network configuration: survives reboots. */
   readonly snapshot: string
   readonly lock: string
+  /** Where the relay of the udp backend listens to the agent. */
+  readonly relaySocket: string
+  /** Peers that commands of the extension backend were run for. */
+  readonly extension: string
   /** This node's WireGuard key; survives reboots. */
   readonly wireguardKey: string
   /** Where flannel keeps it. */
@@ -41,6 +45,8 @@ export function agentPaths(options: PathOptions): AgentPaths {
     netConf: named(options.netConfigPath, '/etc/kube-flannel/net-conf.json'),
     snapshot: under('/var/lib/heddle/flannel.json'),
     lock: under('/run/heddle/agent.lock'),
+    relaySocket: under('/run/heddle/relay.sock'),
+    extension: under('/var/lib/heddle/extension.json'),
     wireguardKey: under('/var/lib/heddle/wgkey'),
     flannelWireguardKey: under('/run/flannel/wgkey'),
   }

@@ -5,10 +5,11 @@ import { hostGwConf, type HostGwConf } from './backend/host-gw.ts'
 import { ipipConf, type IpipConf } from './backend/ipip.ts'
 import { vxlanConf, type VxlanConf } from './backend/vxlan-conf.ts'
 import { FlannelError, shown } from './errors.ts'
+import { extensionConf, type ExtensionConf } from './extension/conf.ts'
 import { foldKeys, type Folded } from './fold.ts'
 import { wireguardConf, type WireguardConf } from './wireguard/conf.ts'
 
-export type BackendConf = VxlanConf | HostGwConf | IpipConf | WireguardConf | AllocConf
+export type BackendConf = VxlanConf | HostGwConf | IpipConf | WireguardConf | ExtensionConf | AllocConf
 
 /** Each backend that is built, by `Type` in lower case: what reads its options. */
 const READERS: ReadonlyMap<string, (folded: Folded) => BackendConf> = new Map<string, (folded: Folded) => BackendConf>([
@@ -16,11 +17,12 @@ const READERS: ReadonlyMap<string, (folded: Folded) => BackendConf> = new Map<st
   ['host-gw', hostGwConf],
   ['ipip', ipipConf],
   ['wireguard', wireguardConf],
+  ['extension', extensionConf],
   ['alloc', () => ({ type: 'alloc' })],
 ])
 
 /** Backends that flannel has or had and this version has not. */
-const OTHERS = ['udp', 'ipsec', 'extension', 'tencent-vpc', 'ali-vpc', 'aws-vpc', 'gce']
+const OTHERS = ['udp', 'ipsec', 'tencent-vpc', 'ali-vpc', 'aws-vpc', 'gce']
 
 /**
  * Reads `Backend`. A missing one means `udp` to flannel's code (its documentation says vxlan): guessing would make a node that

@@ -6,6 +6,7 @@ import { isGroupMac, tryParseMac, ZERO_MAC } from '#ip/mac.ts'
 import type { MacText } from '#ip/text.ts'
 import { FlannelError, shown } from './errors.ts'
 import { foldKeys } from './fold.ts'
+import type { TextData } from './extension/data.ts'
 import { wireguardDataText, type WireguardPeerData } from './wireguard/data.ts'
 
 /** Where a VXLAN tunnel ends. Flannel of old did not write the VNI. */
@@ -20,7 +21,7 @@ export interface NoData {
   readonly kind: 'none'
 }
 
-export type BackendData = VtepData | WireguardPeerData | NoData
+export type BackendData = VtepData | WireguardPeerData | TextData | NoData
 
 /** Compact, in the key order of flannel. */
 export function backendDataText(data: BackendData): string {
@@ -31,6 +32,8 @@ export function backendDataText(data: BackendData): string {
       return JSON.stringify({ ...(data.vni === undefined ? {} : { VNI: data.vni }), VtepMAC: data.mac })
     case 'wireguard':
       return wireguardDataText(data)
+    case 'text':
+      return JSON.stringify(data.text)
     default:
       return data satisfies never
   }
@@ -60,7 +63,7 @@ export function parseAnnotation<S extends v.GenericSchema>(
   names: Readonly<Record<string, string>>,
 ): v.InferOutput<S> {
   if (text === undefined) throw unreadable(field, 'it is missing')
-  const folded = foldKeys(parseJson(text, field))
+  const folded = foldKeys(parseAnnotationJson(text, field))
   if (folded === undefined) throw unreadable(field, `it is ${shown(text)}`)
   const parsed = v.safeParse(schema, Object.fromEntries(folded.values), { abortEarly: true, abortPipeEarly: true })
   if (parsed.success) return parsed.output
@@ -69,7 +72,8 @@ export function parseAnnotation<S extends v.GenericSchema>(
   throw unreadable(field, `${names[key] ?? key} is ${shown(issue.input)}: ${issue.message}`)
 }
 
-function parseJson(text: string, field: string): unknown {
+/** Throws FlannelError `bad-annotation`. */
+export function parseAnnotationJson(text: string, field: string): unknown {
   try {
     return JSON.parse(text)
   } catch {

@@ -70,7 +70,8 @@ function composeFamily(parts: Parts, family: Family): LocalFamily | string {
   if (!containsCidr(parseCidr(network), parseCidr(subnet)))
     return `the podCIDR ${subnet} of node ${node.name} is not inside the pod network ${network}: net-conf.json and the controller manager's --cluster-cidr must be the same`
   if (chosen === undefined) return `no interface has been chosen for IPv${family}`
-  const publicIp = publicIpOf(parts, family, chosen.address)
+  // As with flannel, the extension backend publishes the interface's address, whatever is asked for.
+  const publicIp = conf.backend.type === 'extension' ? chosen.address : publicIpOf(parts, family, chosen.address)
   if (publicIp === undefined)
     return `node ${node.name}: an annotation or --public-ip names no IPv${family} address: ${namedIps(node, family)}`
   if (conf.backend.type === 'host-gw' && publicIp !== chosen.address)

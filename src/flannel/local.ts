@@ -38,7 +38,13 @@ export interface WireguardIdentity {
   readonly privateKey: Secret
 }
 
-export type Identity = WireguardIdentity
+export interface ExtensionIdentity {
+  readonly kind: 'extension'
+  /** What PreStartupCommand printed. */
+  readonly text: string
+}
+
+export type Identity = WireguardIdentity | ExtensionIdentity
 
 export interface Local {
   readonly node: string

@@ -182,7 +182,7 @@ class Changes implements PeerChanges {
 
 function trustOf(local: Local, backend: Backend): Map<Family, Trust> {
   const trust = new Map<Family, Trust>()
-  const keys = new KeyHolders(local.identity?.publicKey)
+  const keys = new KeyHolders(local.identity?.kind === 'wireguard' ? local.identity.publicKey : undefined)
   for (const family of localFamilies(local)) {
     const own = local[family]
     if (own !== undefined) trust.set(family, new Trust(family, own, backend, keys))

@@ -62,6 +62,7 @@ export const en = {
   'agent.socket': 'unix socket for CNI calls (default: /run/heddle/cni.sock)',
   'agent.dhcpSocket': 'socket for the plugin dhcp (default: /run/cni/dhcp.sock)',
   'agent.noDhcp': 'keep no DHCP leases: another daemon does',
+  'agent.allowExtension': 'run the commands that the extension backend names in the network configuration',
   'agent.cniOnly': 'answer CNI calls without any cluster',
   'agent.healthListen': 'serve /healthz, /readyz and /metrics on a path (unix socket) or HOST:PORT',
   'agent.untilStdinCloses': 'end when standard input closes, so as not to outlive the program that started it',

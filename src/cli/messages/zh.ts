@@ -56,6 +56,7 @@ export const zh: Catalogue = {
   'agent.socket': '接受 CNI 调用的 unix 套接字（默认 /run/heddle/cni.sock）',
   'agent.dhcpSocket': '供 dhcp 插件使用的套接字（默认 /run/cni/dhcp.sock）',
   'agent.noDhcp': '不保管 DHCP 租约：由另一个守护进程负责',
+  'agent.allowExtension': '允许运行网络配置中 extension 后端指定的命令',
   'agent.cniOnly': '不连接任何集群，只应答 CNI 调用',
   'agent.healthListen': '在路径（unix 套接字）或 HOST:PORT 上提供 /healthz、/readyz 和 /metrics',
   'agent.untilStdinCloses': '标准输入关闭时退出，不会比启动它的程序活得更久',

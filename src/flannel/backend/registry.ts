@@ -6,6 +6,7 @@ import type { Backend } from './backend.ts'
 import { hostGw } from './host-gw.ts'
 import { ipip } from './ipip.ts'
 import { vxlan } from './vxlan.ts'
+import { extension } from '../extension/backend.ts'
 import { wireguard } from '../wireguard/backend.ts'
 
 export function backendOf(conf: BackendConf): Backend {
@@ -20,6 +21,8 @@ export function backendOf(conf: BackendConf): Backend {
       return alloc
     case 'wireguard':
       return wireguard(conf)
+    case 'extension':
+      return extension
     default:
       return conf satisfies never
   }
