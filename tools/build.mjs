@@ -102,7 +102,7 @@ async function bundle() {
   try {
     await build({
       ...common,
-      entryPoints: { cni: 'src/cli/standalone.ts' },
+      entryPoints: { cni: 'src/cli/standalone.ts', relay: 'src/cli/relay.ts' },
       outdir: fresh,
       outExtension: { '.js': '.mjs' },
     })
@@ -184,7 +184,7 @@ async function main() {
   const stamp = fingerprint()
   const last = existsSync(stampFile) ? JSON.parse(readFileSync(stampFile, 'utf8')) : {}
   const isCurrent =
-    last.stamp === stamp && ['cni.mjs', 'heddle.mjs'].every((name) => existsSync(join(dist, 'lib', name)))
+    last.stamp === stamp && ['cni.mjs', 'relay.mjs', 'heddle.mjs'].every((name) => existsSync(join(dist, 'lib', name)))
   const types = isCurrent ? last.types : pluginTypes()
   if (!isCurrent) {
     await bundle()

@@ -1,6 +1,7 @@
 /** Everything that the agent counts. docs/metrics.md describes each; a test compares the two. */
 
 import { Registry, type Counter, type Gauge, type Histogram } from './metrics.ts'
+import { relayMetrics, type RelayMetrics } from './relay-metrics.ts'
 
 export interface AgentMetrics {
   readonly registry: Registry
@@ -19,6 +20,7 @@ export interface AgentMetrics {
   readonly informerRestarts: Counter
   readonly apiReachable: Gauge
   readonly annotationPatches: Counter
+  readonly relay: RelayMetrics
   readonly extensionCommands: Counter
   readonly dhcpLeases: Gauge
   readonly dhcpEvents: Counter
@@ -124,6 +126,7 @@ export function agentMetrics(build: { readonly version: string; readonly node: s
       name: 'heddle_dhcp_events',
       help: 'What became of DHCP leases (acquired, renewed, rebound, changed, lost, released, unreleased, abandoned, garbage), by family.',
     }),
+    relay: relayMetrics(registry),
     annotationPatches: registry.counter({ name: 'heddle_node_patches', help: 'Patches of the own Node, by outcome.' }),
     extensionCommands: registry.counter({
       name: 'heddle_extension_commands',

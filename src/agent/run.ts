@@ -1,6 +1,7 @@
 /** The agent as a process: starts its parts in order, and ends them on a signal without touching the data path. */
 
 import { KubeClient } from '#kube/client.ts'
+import { RelayKernel } from '#flannel/relay/relay-kernel.ts'
 import { MASQUERADE_TABLE } from '#flannel/masquerade.ts'
 import { NetlinkKernel } from '#state/kernel-netlink.ts'
 import { systemClock } from '#sys/clock.ts'
@@ -15,6 +16,7 @@ import { Health } from './health.ts'
 import { lockAgent } from './lock.ts'
 import { errorFields, openLog, type Log } from './log.ts'
 import type { AgentOptions } from './options.ts'
+import { openRelay } from './relay.ts'
 
 const BEAT = 1_000
 
@@ -36,7 +38,9 @@ export async function runAgent(options: AgentOptions, version: string, signal: A
   if (cluster !== undefined) {
     const config = clusterConfig(cluster.kubeconfig, cluster.kubeApiUrl)
     const connect = (): KubeClient => new KubeClient(config, { userAgent: `heddle-agent/${version}` })
-    const kernel = openKernel(log)
+    const { relaySocket: socket } = paths
+    const relay = await openRelay({ socket, version, metrics: metrics.relay, log, env: process.env })
+    const kernel = new RelayKernel(openKernel(log), relay)
     stack.use(new FlannelAgent({ cluster, paths, connect, kernel, metrics, health, log }))
   }
   log.info({ version, pid: process.pid, root: paths.root === '' ? '/' : paths.root }, 'the agent runs')

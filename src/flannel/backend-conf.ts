@@ -3,18 +3,20 @@
 import { type AllocConf } from './backend/alloc.ts'
 import { hostGwConf, type HostGwConf } from './backend/host-gw.ts'
 import { ipipConf, type IpipConf } from './backend/ipip.ts'
+import { udpConf, type UdpConf } from './backend/udp.ts'
 import { vxlanConf, type VxlanConf } from './backend/vxlan-conf.ts'
 import { FlannelError, shown } from './errors.ts'
 import { extensionConf, type ExtensionConf } from './extension/conf.ts'
 import { foldKeys, type Folded } from './fold.ts'
 import { wireguardConf, type WireguardConf } from './wireguard/conf.ts'
 
-export type BackendConf = VxlanConf | HostGwConf | IpipConf | WireguardConf | ExtensionConf | AllocConf
+export type BackendConf = VxlanConf | HostGwConf | UdpConf | IpipConf | WireguardConf | ExtensionConf | AllocConf
 
 /** Each backend that is built, by `Type` in lower case: what reads its options. */
 const READERS: ReadonlyMap<string, (folded: Folded) => BackendConf> = new Map<string, (folded: Folded) => BackendConf>([
   ['vxlan', vxlanConf],
   ['host-gw', hostGwConf],
+  ['udp', udpConf],
   ['ipip', ipipConf],
   ['wireguard', wireguardConf],
   ['extension', extensionConf],
@@ -22,21 +24,15 @@ const READERS: ReadonlyMap<string, (folded: Folded) => BackendConf> = new Map<st
 ])
 
 /** Backends that flannel has or had and this version has not. */
-const OTHERS = ['udp', 'ipsec', 'tencent-vpc', 'ali-vpc', 'aws-vpc', 'gce']
+const OTHERS = ['ipsec', 'tencent-vpc', 'ali-vpc', 'aws-vpc', 'gce']
 
 /**
- * Reads `Backend`. A missing one means `udp` to flannel's code (its documentation says vxlan): guessing would make a node that
- * nobody can reach, so it is refused. Throws FlannelError.
+ * Reads `Backend`. A missing one means `udp`, as it does to flannel's code (its documentation says vxlan): anything else would make a node
+ * that the others of its cluster cannot reach. Throws FlannelError.
  */
 export function backendConf(written: unknown): BackendConf {
   const remedy = `write "Backend": {"Type": "vxlan"}, or one of ${[...READERS.keys()].join(', ')}`
-  if (written === undefined)
-    throw new FlannelError(
-      'unsupported-backend',
-      'Backend',
-      'network configuration: Backend is missing, which means the udp backend to flannel, and udp is not built in here',
-      remedy,
-    )
+  if (written === undefined) return udpConf({ values: new Map(), written: new Map() })
   const folded = foldKeys(written)
   if (folded === undefined)
     throw new FlannelError('bad-net-conf', 'Backend', `network configuration: Backend: it is ${shown(written)}`, remedy)

@@ -201,7 +201,8 @@ export class TestCluster implements AsyncDisposable {
       ['--health-listen', node.healthSocket],
       ['--log-level', 'debug'],
     ].flat()
-    const env = { ...process.env, KUBECONFIG: '', HOME: this.#folder }
+    // A relay outlives its agent, but not the test.
+    const env = { ...process.env, KUBECONFIG: '', HOME: this.#folder, HEDDLE_RELAY_LINGER_MS: '30000' }
     // A child is born in the namespace that its parent visits.
     node.agent = inNetns(netns(node.ns), () =>
       spawn(HEDDLE, ['agent', '--until-stdin-closes', ...args, ...flags], { env, stdio: ['pipe', log, log] }),

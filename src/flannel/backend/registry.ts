@@ -5,6 +5,7 @@ import { alloc } from './alloc.ts'
 import type { Backend } from './backend.ts'
 import { hostGw } from './host-gw.ts'
 import { ipip } from './ipip.ts'
+import { udp } from './udp.ts'
 import { vxlan } from './vxlan.ts'
 import { extension } from '../extension/backend.ts'
 import { wireguard } from '../wireguard/backend.ts'
@@ -15,6 +16,8 @@ export function backendOf(conf: BackendConf): Backend {
       return vxlan(conf)
     case 'host-gw':
       return hostGw
+    case 'udp':
+      return udp(conf)
     case 'ipip':
       return ipip(conf)
     case 'alloc':

@@ -2,6 +2,7 @@
 
 import { spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'
+import { Socket } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 
 import { RelayClient, RelayClientError, type RelayClientOptions } from './client.ts'
@@ -33,6 +34,8 @@ export async function startRelay(program: RelayProgram, options: RelayClientOpti
   child.on('error', (error) => (ended = error.message))
   child.on('exit', (code, signal) => (ended ??= `it ended with ${signal ?? `code ${code}`}`))
   child.unref()
+  // Its last words are worth hearing, not waiting for.
+  if (child.stderr instanceof Socket) child.stderr.unref()
   const deadline = options.clock.now() + START_MS
   for (;;) {
     try {
