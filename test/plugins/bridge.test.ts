@@ -97,8 +97,17 @@ test('CHECK finds what is really wrong', async () => {
     [
       'bridge down',
       () => made.exec('ip', 'link', 'set', 'br0', 'down'),
-      () => made.exec('ip', 'link', 'set', 'br0', 'up'),
+      // Going down cost it its IPv6 addresses.
+      () =>
+        made.exec('ip', 'link', 'set', 'br0', 'up') +
+        made.exec('ip', 'address', 'replace', 'fd00:77::1/64', 'dev', 'br0', 'nodad'),
       /br0 is down/,
+    ],
+    [
+      'gateway address',
+      () => made.exec('ip', 'address', 'delete', '10.77.0.1/24', 'dev', 'br0'),
+      () => made.exec('ip', 'address', 'add', '10.77.0.1/24', 'dev', 'br0'),
+      /br0 does not have the gateway's address 10\.77\.0\.1\/24/,
     ],
     [
       'masquerade',

@@ -4,7 +4,7 @@ import { readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 
 import { isPluginType } from '../config.ts'
-import { invalidConfig } from '../errors.ts'
+import { CniError, invalidConfig } from '../errors.ts'
 import { excerpt } from '../json.ts'
 import type { Plugin } from '../plugin.ts'
 
@@ -40,8 +40,12 @@ export function findPlugin(type: string, path: readonly string[]): string {
   return file
 }
 
+/** CNI_PATH has no such plugin, so that nothing was asked of it. */
+export class PluginMissing extends CniError {}
+
 const notFound = (type: string, path: readonly string[]): Error =>
-  invalidConfig(
+  new PluginMissing(
+    'invalidConfig',
     `failed to find plugin ${excerpt(type)} in path [${path.join(' ')}]`,
     'install the plugin there, or add its directory to CNI_PATH',
   )

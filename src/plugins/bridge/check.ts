@@ -3,6 +3,7 @@
 import type { PluginHost, PluginInput } from '#cni/plugin.ts'
 import type { Interface, Result } from '#cni/result.ts'
 import { checkFailed } from '#ipam/check-failed.ts'
+import { listAddrs } from '#netlink/addr.ts'
 import { findLink, kindOf } from '#netlink/link.ts'
 import { IFF, type Link } from '#netlink/link-codec.ts'
 import { addressesOf, checkInterface } from '../link/configure.ts'
@@ -12,6 +13,7 @@ import { findVeth } from '../link/veth.ts'
 import { notMasqueradedPod } from '../rules/pod-masquerade.ts'
 import { isSpoofChecked } from '../rules/spoof-check.ts'
 import type { BridgeConf } from './config.ts'
+import { withGateways } from './gateways.ts'
 
 /** Throws CniError 100 naming what is wrong. What ADD did not make (later plugins' addresses and routes) is not looked at. */
 export async function checkBridge(
@@ -25,10 +27,11 @@ export async function checkBridge(
   const container = checkInterface(pod, result, input.ifname, !conf.disableContainerInterface)
   if (kindOf(container) !== 'veth')
     throw checkFailed(`${input.ifname} in ${pod.path} is a ${kindOf(container)}, not a veth`)
+  const index = result.interfaces.findIndex(({ name, sandbox }) => name === input.ifname && sandbox)
+  checkGateways(host, conf, { ...result, ips: result.ips.filter((ip) => ip.interface === index) })
   const port = checkPort(input, host, conf, bridge, result, container)
   const { nft } = hostNetns(host)
   if (conf.ipMasq) {
-    const index = result.interfaces.findIndex(({ name, sandbox }) => name === input.ifname && sandbox)
     const addresses = addressesOf(result, index).map(({ address }) => address)
     const missing = await notMasqueradedPod(host, conf.ipMasqBackend, input.config.name, input, addresses)
     if (missing !== undefined) throw checkFailed(`${missing} is not masqueraded any more`)
@@ -51,6 +54,20 @@ function checkBridgeLink(host: PluginHost, conf: BridgeConf, result: Result): Li
     throw checkFailed(`the bridge ${conf.bridge} is not promiscuous`, `ip link set ${conf.bridge} promisc on`)
   }
   return link
+}
+
+/** The pod's way out: what its gateway addresses are on. */
+function checkGateways(host: PluginHost, conf: BridgeConf, result: Result): void {
+  const { addresses } = withGateways(result, conf.isGateway, false)
+  if (addresses.length === 0) return
+  const name = conf.vlan === 0 ? conf.bridge : `${conf.bridge}.${conf.vlan}`
+  const link = findLink(host.netlink, name)
+  if (link === undefined) throw checkFailed(`${name}, which has the gateway's address, is gone`)
+  const present = listAddrs(host.netlink, { index: link.index }).map(({ address }) => address)
+  for (const address of addresses) {
+    if (present.includes(address)) continue
+    throw checkFailed(`${name} does not have the gateway's address ${address}`, `ip address add ${address} dev ${name}`)
+  }
 }
 
 const hostInterface = (result: Result, name: string): Interface | undefined =>

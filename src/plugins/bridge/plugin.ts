@@ -8,6 +8,7 @@ import { specVersions } from '#cni/version.ts'
 import { familyOf } from '#ip/prefix.ts'
 import { findLink, getLink, setLinkMessage } from '#netlink/link.ts'
 import type { Link } from '#netlink/link-codec.ts'
+import { allocation } from '../link/allocate.ts'
 import { configureInterface, ipOf } from '../link/configure.ts'
 import { enableForwarding, hostNetns } from '../link/host-netns.ts'
 import { asksOverLink } from '../link/ipam-link.ts'
@@ -40,7 +41,9 @@ async function connect(input: PluginInput, host: PluginHost, conf: BridgeConf, p
   // Its address goes to disk while the kernel makes the link.
   const { type } = input.config.ipam
   const isOverLink = asksOverLink(type)
-  const early = type === '' || isOverLink ? undefined : startAllocation(input, host, undo)
+  const early = type === '' || isOverLink ? undefined : allocate(input, host, undo)
+  // When the link fails first, nobody asks for the addresses any more.
+  early?.catch(() => {})
   createVeth(
     input,
     host,
@@ -51,7 +54,7 @@ async function connect(input: PluginInput, host: PluginHost, conf: BridgeConf, p
   host.failpoint('bridge.linked')
   const inside = getLink(pod.netlink, input.ifname)
   if (isOverLink) await openLink(input, host, conf, { pod, port: name, inside }, undo)
-  const ipam = (await (isOverLink ? startAllocation(input, host, undo) : early)) ?? emptyResult
+  const ipam = (await (isOverLink ? allocate(input, host, undo) : early)) ?? emptyResult
   const gatewayed = withGateways(ipam, conf.isGateway, conf.isDefaultGateway)
   const { ips, routes } = gatewayed.result
   // All that the host needs comes before the pod's end is up: its first packet meets every rule.
@@ -134,22 +137,10 @@ async function addMasquerade(
   host.failpoint('bridge.masqueraded')
 }
 
-/** IPAM's ADD; what fails besides it or after it gives the addresses back, as soon as it has ended. */
-function startAllocation(input: PluginInput, host: PluginHost, undo: Undo): Promise<Result> {
-  const { type } = input.config.ipam
-  const allocation = allocate(input, host, type)
-  const ended = Promise.allSettled([allocation])
-  undo.add('addresses', async () => {
-    await ended
-    await host.delegate('DEL', type, input)
-  })
-  return allocation
-}
-
-async function allocate(input: PluginInput, host: PluginHost, type: string): Promise<Result> {
-  const result = await host.delegate('ADD', type, input)
+async function allocate(input: PluginInput, host: PluginHost, undo: Undo): Promise<Result> {
+  const result = await allocation(input, host, undo)
   host.failpoint('bridge.allocated')
-  if (result.ips.length === 0) throw invalidConfig(`the IPAM plugin ${type} gave no address`)
+  if (result.ips.length === 0) throw invalidConfig(`the IPAM plugin ${input.config.ipam.type} gave no address`)
   return { ...result, ips: result.ips.map((ip) => ({ ...ip, interface: 2 })) }
 }
 

@@ -16,6 +16,7 @@ import { addrMessage } from '#netlink/addr.ts'
 import { getLink, kindOf, setLinkMessage } from '#netlink/link.ts'
 import type { Link } from '#netlink/link-codec.ts'
 import { listRoutes, routeMessage } from '#netlink/route.ts'
+import { allocation } from '../link/allocate.ts'
 import { checkInterface, configureInterface, ipOf } from '../link/configure.ts'
 import { enableForwarding, hostNetns, withoutDad, writeSysctls } from '../link/host-netns.ts'
 import { openPod, type Pod } from '../link/pod.ts'
@@ -91,8 +92,7 @@ async function connect(
 
 async function allocate(input: PluginInput, host: PluginHost, undo: Undo): Promise<Result> {
   const { type } = input.config.ipam
-  undo.add('addresses', () => host.delegate('DEL', type, input))
-  const result = await host.delegate('ADD', type, input)
+  const result = await allocation(input, host, undo)
   host.failpoint('ptp.allocated')
   if (result.ips.length === 0) throw invalidConfig(`the IPAM plugin ${type} gave no address`)
   return { ...emptyResult, ...result, ips: result.ips.map((ip) => ({ ...ip, interface: 1, gateway: gatewayOf(ip) })) }

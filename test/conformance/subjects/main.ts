@@ -13,7 +13,6 @@ import {
   routeDamage,
   rulesDamage,
   wrong,
-  wrongIpam,
 } from './damage.ts'
 
 /** A link of the host, `up0`, whose other end is a LAN. */
@@ -80,7 +79,7 @@ export const ptp: Subject = {
       id: 'host-route-gone',
       what: "the host's route to it was removed",
       basis: 'OPS',
-      apply: (t, pod) => t.machine.do('ip', 'route', 'flush', 'dev', hostLinkOf(pod), 'scope', 'host'),
+      apply: (t, pod) => t.machine.do('ip', 'route', 'flush', 'dev', hostLinkOf(pod)),
     },
   ],
   refusals: [
@@ -197,6 +196,3 @@ export const loopback: Subject = {
   ],
   refusals: [],
 }
-
-/** What a main plugin must do about an address book that has something wrong; one is enough for all. */
-export const ipamRefusals = [wrongIpam('ipam-type', 'ipam without a type but with ranges', { ranges: [] }, 'OPS')]
