@@ -63,6 +63,8 @@ const tested = [
   { package: 'wireguard-tools', commands: ['wg'], essential: false, why: 'shows what WireGuard devices hold' },
   { package: 'ethtool', commands: ['ethtool'], essential: false, why: 'shows the features of devices' },
   { package: 'procps', commands: ['ps', 'sysctl'], essential: false, why: 'looks at processes and sysctls' },
+  { package: 'dnsmasq-base', commands: ['dnsmasq'], essential: false, why: 'a DHCP server to ask, of both families' },
+  { package: 'isc-dhcp-server', commands: ['dhcpd'], essential: false, why: 'a DHCP server with leases of seconds' },
   {
     package: 'firewalld',
     commands: ['firewalld', 'firewall-cmd'],
