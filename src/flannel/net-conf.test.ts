@@ -67,7 +67,13 @@ const refused: readonly (readonly [string, FlannelError['code'], string, RegExp]
   ],
   ['{"Network":"10.0.0.0/8","EnableIPv6":true,"Backend":{"Type":"vxlan"}}', 'bad-net-conf', 'IPv6Network', /missing/],
   ['{"EnableIPv4":false,"Backend":{"Type":"vxlan"}}', 'bad-net-conf', 'EnableIPv4', /both/],
-  ['{"Network":"10.0.0.0/8"}', 'unsupported-backend', 'Backend', /udp/],
+  [
+    '{"Network":"10.0.0.0/8","EnableIPv6":true,"IPv6Network":"fd00::/56","Backend":{"Type":"udp"}}',
+    'bad-net-conf',
+    'EnableIPv6',
+    /the backend udp carries IPv4 only/,
+  ],
+  ['{"Network":"10.0.0.0/8","Backend":{"Type":"udp","Port":70000}}', 'bad-net-conf', 'Backend.Port', /65535/],
   ['{"Network":"10.0.0.0/8","Backend":{}}', 'unsupported-backend', 'Backend.Type', /empty/],
   [
     '{"Network":"10.0.0.0/8","Backend":{"Type":"ipsec"}}',

@@ -85,12 +85,12 @@ export function parseNetConf(text: string): NetConf {
 }
 
 function requireFamilies(backend: BackendConf, network: NetConf['network']): void {
-  const { type, families } = backendOf(backend)
+  const { families } = backendOf(backend)
   for (const family of [4, 6] as const) {
     if (network[family] === undefined || families.includes(family)) continue
     throw bad(
       `EnableIPv${family}`,
-      `IPv${family} is on, and the backend ${type} carries IPv${families.join(' and IPv')} only`,
+      `IPv${family} is on, and the backend ${backend.type} carries IPv${families.join(' and IPv')} only`,
       `set EnableIPv${family} to false, or take a backend for both families, such as vxlan`,
     )
   }
