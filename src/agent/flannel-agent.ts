@@ -23,6 +23,7 @@ import { PATIENCE, readConf } from './conf-reader.ts'
 import { openExtension } from './extension/part.ts'
 import type { ExtensionRunner } from './extension/runner.ts'
 import { FlannelNetwork } from './flannel-network.ts'
+import { FlannelRules } from './flannel-rules.ts'
 import type { Health } from './health.ts'
 import { errorFields, type Log } from './log.ts'
 import { MemoryTrim } from './memory.ts'
@@ -61,6 +62,7 @@ export class FlannelAgent implements AsyncDisposable {
   #confText = ''
   #network: FlannelNetwork | undefined
   #own: OwnNode | undefined
+  #rules: FlannelRules | undefined
   #extension: ExtensionRunner | undefined
   #nodes: NodeWatch | undefined
   #snapshots: SnapshotWriter | undefined
@@ -165,12 +167,18 @@ export class FlannelAgent implements AsyncDisposable {
     deviceMac: (name: string) => string | undefined,
   ): FlannelNetwork {
     const { cluster, metrics, log, paths } = this.#options
+    const resyncMs = cluster.iptablesResync * 1000
+    const onChange = (): void => this.#check()
+    const rules = this.#stack.use(new FlannelRules({ mode: conf.rules, resyncMs, metrics, log, onChange }))
+    this.#rules = rules
     const network = new FlannelNetwork({
       node: cluster.node,
       conf,
       wish: cluster.wish,
       ipMasq: cluster.ipMasq,
       randomFully: cluster.randomFully,
+      forwardRules: cluster.forwardRules,
+      rules: rules.mode,
       kernelHasIpv6: existsSync('/proc/sys/net/ipv6'),
       recordedMacs: snapshot?.macs ?? {},
       identity,
@@ -261,6 +269,7 @@ export class FlannelAgent implements AsyncDisposable {
 
   #onLocal(local: Local): void {
     this.#options.log.info({ ipv4: local[4], ipv6: local[6], backend: local.backend.type }, 'this node')
+    this.#rules?.setLocal(local)
     this.#extension?.setLocal(local)
     const addresses = `${local[4]?.address} ${local[6]?.address}`
     if (this.#addresses !== '' && this.#addresses !== addresses) this.#reconnect()
@@ -318,12 +327,12 @@ export class FlannelAgent implements AsyncDisposable {
     else health.pass(CHECKS.node)
     const { local } = network
     if (local === undefined) return
-    if (this.#isListed && network.missing.length === 0) {
+    if (this.#isListed && network.missing.length === 0 && this.#rules?.absent === undefined) {
       this.#reconciler.removeLeftovers()
       this.#extension?.removeLeftovers()
     }
 
-    const absent = this.#absent(network, local)
+    const absent = this.#absent(network, local) ?? this.#rules?.absent
     if (absent !== undefined) {
       health.fail(CHECKS.path, `not in the kernel: ${absent}`)
       if (await this.#file.removeIfStale(local)) {
@@ -333,6 +342,7 @@ export class FlannelAgent implements AsyncDisposable {
       return
     }
     health.pass(CHECKS.path)
+    this.#rules?.removeOthers()
     this.#own?.publish(local, network.backend)
     if (network.missing.length === 0) await this.#writeFile(network, local)
   }

@@ -28,6 +28,8 @@ function open(backend = '{"Type":"vxlan"}') {
     wish: { ifaces: [], publicIps: {} },
     ipMasq: true,
     randomFully: true,
+    forwardRules: true,
+    rules: 'nftables',
     kernelHasIpv6: true,
     recordedMacs: {},
     deviceMac: () => undefined,

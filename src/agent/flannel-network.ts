@@ -15,7 +15,7 @@ import type { Lease } from '#flannel/lease.ts'
 import type { Identity, Local } from '#flannel/local.ts'
 import { chooseMac } from '#flannel/mac.ts'
 import { masqueradePlan } from '#flannel/masquerade.ts'
-import { familiesOf, type NetConf } from '#flannel/net-conf.ts'
+import { familiesOf, type NetConf, type RulesMode } from '#flannel/net-conf.ts'
 import type { NodeView } from '#flannel/node-view.ts'
 import { PeerTable, type PeerChanges } from '#flannel/peer-table.ts'
 import { chooseUnderlay, type ChosenUnderlay, type UnderlayFacts, type UnderlayWish } from '#flannel/underlay.ts'
@@ -34,6 +34,9 @@ export interface FlannelNetworkOptions {
   readonly wish: UnderlayWish
   readonly ipMasq: boolean
   readonly randomFully: boolean
+  readonly forwardRules: boolean
+  /** With iptables masquerade and forwarding are not among the plans. */
+  readonly rules: RulesMode
   readonly kernelHasIpv6: boolean
   /** For backends that have one. */
   readonly identity?: Identity | undefined
@@ -105,7 +108,11 @@ export class FlannelNetwork {
 
   /** Everything that the node itself needs, peers apart. */
   ownPlan(local: Local): Desired[] {
-    return [...hostPlan(local), ...masqueradePlan(local), ...this.backend.devicePlan(local)]
+    return [...hostPlan(local), ...this.#rulesPlan(local), ...this.backend.devicePlan(local)]
+  }
+
+  #rulesPlan(local: Local): Desired[] {
+    return this.#options.rules === 'nftables' ? masqueradePlan(local) : []
   }
 
   /** All nodes that are known, the own one included. */
@@ -165,7 +172,7 @@ export class FlannelNetwork {
     const node = this.#own
     const facts = this.#facts
     if (facts === undefined) return
-    const { conf, wish, ipMasq, randomFully, kernelHasIpv6, identity } = this.#options
+    const { conf, wish, ipMasq, randomFully, forwardRules, kernelHasIpv6, identity } = this.#options
     const unchosen: string[] = []
     for (const family of familiesOf(conf)) {
       const why = this.#choose(facts, family)
@@ -188,6 +195,7 @@ export class FlannelNetwork {
         macs: this.#macs,
         ipMasq,
         randomFully,
+        forwardRules,
         kernelHasIpv6,
         identity,
       },
@@ -228,7 +236,7 @@ export class FlannelNetwork {
     this.#local = local
     const { state } = this.#options
     state.set(SOURCES.host, hostPlan(local))
-    state.set(SOURCES.masquerade, masqueradePlan(local))
+    state.set(SOURCES.masquerade, this.#rulesPlan(local))
     state.set(SOURCES.device, this.backend.devicePlan(local))
     if (this.#table === undefined) {
       this.#table = new PeerTable(local, this.backend)

@@ -22,6 +22,8 @@ export interface AgentFlags {
   readonly publicIpv6?: string | undefined
   readonly ipMasq?: boolean | undefined
   readonly ipMasqFullyRandom?: boolean | undefined
+  readonly iptablesForwardRules?: boolean | undefined
+  readonly iptablesResync?: string | undefined
   readonly setNodeNetworkUnavailable?: boolean | undefined
   readonly kubeAnnotationPrefix?: string | undefined
   readonly allowExtensionCommands?: boolean | undefined
@@ -50,6 +52,9 @@ export interface ClusterOptions {
   readonly wish: UnderlayWish
   readonly ipMasq: boolean
   readonly randomFully: boolean
+  readonly forwardRules: boolean
+  /** Between two looks at flannel's rules in iptables, in seconds. */
+  readonly iptablesResync: number
   readonly setNetworkUnavailable: boolean
   readonly keys: AnnotationKeys
   /** WIREGUARD_KEY_FILE, as flannel calls it: instead of our own place. */
@@ -118,6 +123,8 @@ function clusterOptions(flags: AgentFlags, env: Environment, paths: AgentPaths):
     },
     ipMasq: flags.ipMasq ?? true,
     randomFully: flags.ipMasqFullyRandom ?? true,
+    forwardRules: flags.iptablesForwardRules ?? true,
+    iptablesResync: seconds(flags.iptablesResync, 'iptables-resync', 5, 3600),
     setNetworkUnavailable: flags.setNodeNetworkUnavailable ?? true,
     keys: annotationKeys(flags.kubeAnnotationPrefix ?? DEFAULT_PREFIX),
     allowExtension: flags.allowExtensionCommands ?? false,

@@ -33,6 +33,8 @@ export function agentCommand(): Command {
     .addOption(flag('--public-ipv6 <ip>', 'agent.publicIpv6', 'HEDDLE_PUBLIC_IPV6'))
     .addOption(flag('--no-ip-masq', 'agent.noIpMasq'))
     .addOption(flag('--no-ip-masq-fully-random', 'agent.noFullyRandom'))
+    .addOption(flag('--no-iptables-forward-rules', 'agent.noForwardRules'))
+    .addOption(flag('--iptables-resync <seconds>', 'agent.iptablesResync', 'HEDDLE_IPTABLES_RESYNC'))
     .addOption(flag('--no-set-node-network-unavailable', 'agent.noNetworkUnavailable'))
     .addOption(flag('--kube-annotation-prefix <prefix>', 'agent.annotationPrefix', 'HEDDLE_KUBE_ANNOTATION_PREFIX'))
     .addOption(flag('--subnet-file <file>', 'agent.subnetFile', 'HEDDLE_SUBNET_FILE'))

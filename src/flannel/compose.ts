@@ -22,6 +22,7 @@ export interface Parts {
   readonly macs: PerFamily<MacText>
   readonly ipMasq: boolean
   readonly randomFully: boolean
+  readonly forwardRules: boolean
   readonly kernelHasIpv6: boolean
   readonly identity?: Identity | undefined
 }
@@ -44,7 +45,7 @@ export function compose(parts: Parts, last?: Local): Composed {
     if (own !== undefined) found[family] = own
   }
   if (found[4] === undefined && found[6] === undefined) return { local: undefined, missing }
-  const { ipMasq, randomFully, kernelHasIpv6, identity } = parts
+  const { ipMasq, randomFully, forwardRules, kernelHasIpv6, identity } = parts
   return {
     local: {
       node: parts.node.name,
@@ -52,6 +53,7 @@ export function compose(parts: Parts, last?: Local): Composed {
       ...(identity === undefined ? {} : { identity }),
       ipMasq,
       randomFully,
+      forwardRules,
       kernelHasIpv6,
       ...found,
     },

@@ -27,6 +27,7 @@ export function localNode(options: { readonly ipv6?: boolean; readonly conf?: Ba
     backend: options.conf ?? vxlanConf,
     ipMasq: true,
     randomFully: true,
+    forwardRules: true,
     kernelHasIpv6: true,
     4: {
       underlay: {

@@ -54,6 +54,8 @@ export interface Local {
   readonly ipMasq: boolean
   /** Choose source ports of masqueraded connections at random (`--random-fully`). */
   readonly randomFully: boolean
+  /** Let pods' packets through the host's own FORWARD rules. */
+  readonly forwardRules: boolean
   /** False on kernels that were started without IPv6: there is nothing to set below net/ipv6 then. */
   readonly kernelHasIpv6: boolean
   readonly 4?: LocalFamily

@@ -36,5 +36,7 @@ test('both families in one table; each rule is one that nft can take', () => {
 test('without ip-masq pods are still forwarded; fully-random can be left out', () => {
   assert.deepEqual(rulesOf('postrouting', { ...localNode(), ipMasq: false }), [])
   assert.equal(rulesOf('forwarding', { ...localNode(), ipMasq: false }).length, 2)
+  assert.deepEqual(rulesOf('forwarding', { ...localNode(), forwardRules: false }), [])
+  assert.deepEqual(masqueradePlan({ ...localNode(), forwardRules: false, ipMasq: false }), [])
   assert.ok(rulesOf('postrouting', { ...localNode(), randomFully: false }).every((rule) => !rule.includes('random')))
 })

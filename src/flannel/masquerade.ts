@@ -20,12 +20,13 @@ const KUBE_MARK = '0x00004000'
 const WORD = { 4: 'ip', 6: 'ip6' } as const satisfies Record<Family, string>
 const MULTICAST = { 4: '224.0.0.0/4', 6: 'ff00::/8' } as const satisfies Record<Family, string>
 
-/** The table as it should be for this node; one for both families. */
+/** The table as it should be for this node; one for both families. None where it would be empty. */
 export function masqueradePlan(local: Local): Desired[] {
   const families = localFamilies(local).flatMap((family) => {
     const own = local[family]
     return own === undefined ? [] : [{ family, own }]
   })
+  if (!local.ipMasq && !local.forwardRules) return []
   const table: Table = {
     family: 'inet',
     name: MASQUERADE_TABLE,
@@ -43,14 +44,18 @@ export function masqueradePlan(local: Local): Desired[] {
             },
           ]
         : []),
-      {
-        name: 'forwarding',
-        base: { type: 'filter', hook: 'forward', priority: hookPriority.filter } as const,
-        rules: families.flatMap(({ family, own }) => [
-          rule(`${WORD[family]} saddr ${own.network} accept`, 'from pods'),
-          rule(`${WORD[family]} daddr ${own.network} accept`, 'to pods'),
-        ]),
-      },
+      ...(local.forwardRules
+        ? [
+            {
+              name: 'forwarding',
+              base: { type: 'filter', hook: 'forward', priority: hookPriority.filter } as const,
+              rules: families.flatMap(({ family, own }) => [
+                rule(`${WORD[family]} saddr ${own.network} accept`, 'from pods'),
+                rule(`${WORD[family]} daddr ${own.network} accept`, 'to pods'),
+              ]),
+            },
+          ]
+        : []),
     ],
   }
   return [{ entry: { kind: 'nft', table }, origin: { owner: OWNER, reason: `node/${local.node}` } }]

@@ -10,7 +10,7 @@ test('the usual configuration, with every default', () => {
   assert.deepEqual(conf, {
     network: { 4: '10.244.0.0/16' },
     subnets: { 4: { length: 24 } },
-    enableNFTables: false,
+    rules: 'nftables',
     backend: { type: 'vxlan', vni: 1, port: 8472, gbp: false, learning: false, directRouting: false },
   })
   assert.deepEqual(familiesOf(conf), [4])

@@ -19,11 +19,14 @@ export interface NetConf {
   /** The cluster's pod networks. Present: the family is on. */
   readonly network: { readonly 4?: CidrText; readonly 6?: CidrText }
   readonly backend: BackendConf
-  /** Accepted and without meaning here: the rules are always nftables. */
-  readonly enableNFTables: boolean
+  /** By what masquerade and forwarding are realised. */
+  readonly rules: RulesMode
   /** Subnet sizes and limits as written; they matter to the etcd datastore only. */
   readonly subnets: { readonly 4?: SubnetRange; readonly 6?: SubnetRange }
 }
+
+/** `iptables` where EnableNFTables is written as false, as flannel's manifests have it; nftables where it is true or left out. */
+export type RulesMode = 'iptables' | 'nftables'
 
 export interface SubnetRange {
   readonly length: number
@@ -41,7 +44,7 @@ const Written = v.object({
   ipv6network: v.optional(Text, ''),
   enableipv4: v.optional(Flag, true),
   enableipv6: v.optional(Flag, false),
-  enablenftables: v.optional(Flag, false),
+  enablenftables: v.optional(Flag),
   subnetlen: v.optional(Length),
   subnetmin: v.optional(Text),
   subnetmax: v.optional(Text),
@@ -81,7 +84,7 @@ export function parseNetConf(text: string): NetConf {
   const backend = backendConf(folded.values.get('backend'))
   requireFamilies(backend, network)
   requireTransport(backend, network)
-  return { network, subnets, enableNFTables: conf.enablenftables, backend }
+  return { network, subnets, rules: conf.enablenftables === false ? 'iptables' : 'nftables', backend }
 }
 
 function requireFamilies(backend: BackendConf, network: NetConf['network']): void {

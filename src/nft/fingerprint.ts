@@ -26,6 +26,13 @@ export function fingerprint(structure: KernelStructure): string {
   return hash.digest('hex').slice(0, 32)
 }
 
+/** The same of one rule, for rules without sets of their own, such as those of iptables. */
+export function ruleFingerprint(rule: KernelRule): string {
+  const hash = createHash('sha256')
+  putRule(hash, rule, new Map())
+  return hash.digest('hex').slice(0, 32)
+}
+
 const byName = <T extends { readonly name: string }>(items: readonly T[]): T[] =>
   [...items].sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0))
 

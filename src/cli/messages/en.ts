@@ -55,6 +55,8 @@ export const en = {
   'agent.publicIpv6': 'IPv6 address that peers send to',
   'agent.noIpMasq': 'do not masquerade traffic that leaves the pod network',
   'agent.noFullyRandom': 'masquerade without choosing ports at random',
+  'agent.noForwardRules': "write no rules that let the pods' packets be forwarded",
+  'agent.iptablesResync': 'seconds between two looks at the rules in iptables (default: 5; 0: on events only)',
   'agent.noNetworkUnavailable': 'leave the condition NetworkUnavailable of the Node alone',
   'agent.annotationPrefix': 'prefix of the annotations (default: flannel.alpha.coreos.com)',
   'agent.subnetFile': 'file that tells the flannel plugin the subnet (default: /run/flannel/subnet.env)',

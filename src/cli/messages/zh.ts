@@ -49,6 +49,8 @@ export const zh: Catalogue = {
   'agent.publicIpv6': '对端发往本节点的 IPv6 地址',
   'agent.noIpMasq': '不对离开 Pod 网络的流量做地址伪装',
   'agent.noFullyRandom': '地址伪装时不随机选择端口',
+  'agent.noForwardRules': '不写入放行 Pod 转发流量的规则',
+  'agent.iptablesResync': '两次检查 iptables 规则之间的秒数（默认 5；0 表示只看事件）',
   'agent.noNetworkUnavailable': '不改动 Node 的 NetworkUnavailable 状况',
   'agent.annotationPrefix': '注解的前缀（默认 flannel.alpha.coreos.com）',
   'agent.subnetFile': '告诉 flannel 插件子网的文件（默认 /run/flannel/subnet.env）',
