@@ -1,6 +1,7 @@
 /** The CNI socket of the agent, with its plugins, log and metrics. */
 
 import { openHost } from '#cni/runtime/host.ts'
+import { releaseEarlierBoots } from '#ipam/host-local/plugin.ts'
 import { registry } from '#plugins/registry.ts'
 import { nativeSys } from '#sys/addon.ts'
 import type { AgentMetrics } from './agent-metrics.ts'
@@ -35,6 +36,12 @@ export async function openCniService(
     root: paths.root,
     log: (level, message, fields) => log[level](fields ?? {}, message),
   })
+  await releaseEarlierBoots(host).catch((error: unknown) =>
+    log.warn(
+      errorFields(error),
+      'addresses of an earlier boot cannot be released; the first call of each network tries again',
+    ),
+  )
   try {
     const server = await startCniServer({
       socketPath: paths.cniSocket,

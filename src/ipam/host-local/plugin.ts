@@ -1,16 +1,22 @@
 /** The IPAM plugin host-local: addresses of this machine's own ranges, kept as files. Contract: the reference plugin's configuration and disk format. */
 
+import { readdirSync } from 'node:fs'
+import { basename, join } from 'node:path'
+
 import { CniError, invalidConfig, ioFailure, messageOf, tryAgain, unavailable } from '#cni/errors.ts'
 import type { Attachment, GcInput, Plugin, PluginHost, PluginInput } from '#cni/plugin.ts'
 import { emptyResult, type IpConfig, type Result } from '#cni/result.ts'
 import { specVersions } from '#cni/version.ts'
 import { formatIp, type Ip, type IpText } from '#ip/address.ts'
 import { formatIpNet, parseIpNet } from '#ip/prefix.ts'
+import { bootId } from '#sys/bootid.ts'
+import { hasCode } from '#sys/errno.ts'
 import { checkFailed } from '../check-failed.ts'
 import { readResolvConf } from '../resolv-conf.ts'
 import { isFull, isGateway, nextFree, type Choice } from './allocator.ts'
+import { bootNote, bootOf, type BootHost } from './boot.ts'
 import type { AddressBook } from './book.ts'
-import { directoryOf, formatIps, hostLocalConf, type HostLocalConf } from './config.ts'
+import { DEFAULT_DATA_DIR, directoryOf, formatIps, hostLocalConf, type HostLocalConf } from './config.ts'
 import { isOwner } from './index.ts'
 import { formatRangeSet, rangeOfSet, type RangeSet } from './range.ts'
 import type { Reservation } from './reservation.ts'
@@ -22,14 +28,35 @@ export const hostLocal: Plugin = { type: 'host-local', versions: specVersions, a
 const stores = new Map<string, AddressStore>()
 const MAX_STORES = 64
 
-function storeOf(directory: string): AddressStore {
+function storeOf(directory: string, host: BootHost): AddressStore {
   const known = stores.get(directory)
   if (known !== undefined) return known
   const [oldest] = stores.keys()
   if (stores.size >= MAX_STORES && oldest !== undefined) stores.delete(oldest)
-  const store = new AddressStore(directory)
+  const store = new AddressStore(directory, bootOf(host, basename(directory)))
   stores.set(directory, store)
   return store
+}
+
+/**
+ * Releases what an earlier boot left in the networks of the usual directory that Heddle has given addresses from; others are looked at by the first call that concerns
+ * them. Throws what the file system throws.
+ */
+export async function releaseEarlierBoots(host: BootHost): Promise<void> {
+  const dataDir = join(host.root, DEFAULT_DATA_DIR)
+  for (const name of directoriesIn(dataDir)) {
+    const directory = join(dataDir, name)
+    if (bootNote(directory, bootId()) === 'other') await storeOf(directory, host).lockedIfExists(() => undefined)
+  }
+}
+
+function directoriesIn(folder: string): readonly string[] {
+  try {
+    return readdirSync(folder, { withFileTypes: true }).flatMap((entry) => (entry.isDirectory() ? [entry.name] : []))
+  } catch (error) {
+    if (hasCode(error, 'ENOENT')) return []
+    throw error
+  }
 }
 
 async function add(input: PluginInput, host: PluginHost): Promise<Result> {
@@ -37,7 +64,7 @@ async function add(input: PluginInput, host: PluginHost): Promise<Result> {
   const dns = conf.resolvConf === undefined ? {} : readResolvConf(conf.resolvConf)
   const requests = assignRequests(conf)
   const step = (name: string): void => host.failpoint(`host-local.${name}`)
-  const store = storeOf(conf.directory)
+  const store = storeOf(conf.directory, host)
   const { choices, reservation } = await store.locked(
     (book) => allocate(book, conf, requests, input, step),
     (allocation) => allocation.reservation.begin(),
@@ -146,7 +173,7 @@ const full = (directory: string): string =>
   `every address has a file in ${directory}; remove leaked ones with GC, or give the network a larger range`
 
 async function del(input: PluginInput, host: PluginHost): Promise<void> {
-  await storeOf(directoryOf(input, host.root)).lockedIfExists((book) => {
+  await storeOf(directoryOf(input, host.root), host).lockedIfExists((book) => {
     const held = book.index.heldBy(input)
     if (held.length === 0) return
     host.failpoint('host-local.release')
@@ -164,7 +191,7 @@ async function check(input: PluginInput, host: PluginHost): Promise<void> {
     .map((config) => parseIpNet(config.address).ip)
     .filter((ip) => conf.sets.some((set) => rangeOfSet(set, ip) !== undefined))
     .map(formatIp)
-  const held = (await storeOf(conf.directory).lockedIfExists((book) => book.index.heldBy(input))) ?? []
+  const held = (await storeOf(conf.directory, host).lockedIfExists((book) => book.index.heldBy(input))) ?? []
   const who = `container ${input.containerId} interface ${input.ifname}`
   const missing = given.filter((ip) => !held.includes(ip))
   if (missing.length > 0)
@@ -179,7 +206,7 @@ async function check(input: PluginInput, host: PluginHost): Promise<void> {
 /** Ready while every range set has a free address. */
 async function status(input: PluginInput, host: PluginHost): Promise<void> {
   const conf = hostLocalConf(input, host.root)
-  const taken = await storeOf(conf.directory).lockedIfExists((book) =>
+  const taken = await storeOf(conf.directory, host).lockedIfExists((book) =>
     [...book.index.entries()].flatMap(([, entry]) => (entry.state === 'torn' ? [] : [entry.ip])),
   )
   const fullSet = conf.sets.find((set) => isFull(set, taken ?? []))
@@ -194,7 +221,7 @@ async function status(input: PluginInput, host: PluginHost): Promise<void> {
  */
 async function gc(input: GcInput, host: PluginHost): Promise<void> {
   const valid = Map.groupBy(input.validAttachments, (attachment) => attachment.containerId)
-  await storeOf(directoryOf(input, host.root)).lockedIfExists((book) => {
+  await storeOf(directoryOf(input, host.root), host).lockedIfExists((book) => {
     const everyValidHolds = input.validAttachments.every((attachment) => book.index.heldBy(attachment).length > 0)
     const stale = [...book.index.entries()].filter(([, { state }]) => {
       if (state === 'torn') return everyValidHolds

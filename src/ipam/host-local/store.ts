@@ -16,11 +16,17 @@ import { formatIp, tryParseIp } from '#ip/address.ts'
 
 import { tryLockFile } from '#sys/flock.ts'
 import { AddressBook, TEMPORARY } from './book.ts'
-import { AddressIndex, ownerOf, type Entry } from './index.ts'
+import { bootNote, earlierAddresses, noteBoot, type Boot, type Living } from './boot.ts'
+import { AddressIndex, ownerOf, type Entry, type Owner } from './index.ts'
 
 const LOCK_DEADLINE_MS = 10_000
 /** Longer than any container ID with an interface name; the rest of a strange file is not read. */
 const MAX_CONTENT = 4096
+
+interface Released {
+  readonly owners: readonly Owner[]
+  readonly count: number
+}
 
 /** A fingerprint of the directory: any creation, removal or renaming in it changes the modification time. */
 interface Seen {
@@ -30,11 +36,16 @@ interface Seen {
 
 export class AddressStore {
   readonly directory: string
+  readonly #boot: Boot | undefined
   #index = new AddressIndex()
   #seen: Seen | undefined
+  /** The directory, by its inode, that is known to hold nothing of an earlier boot. */
+  #current: bigint | undefined
 
-  constructor(directory: string) {
+  /** Without `boot` nothing is known of reboots. */
+  constructor(directory: string, boot?: Boot) {
     this.directory = directory
+    this.#boot = boot
   }
 
   /**
@@ -58,11 +69,17 @@ export class AddressStore {
     unlocked?: (value: T) => void,
   ): Promise<{ value: T } | undefined> {
     const deadline = performance.now() + LOCK_DEADLINE_MS
+    let living: Living | undefined
     for (let wait = 1; ; wait = Math.min(wait * 2, 20)) {
       if (!this.#prepare(create)) return undefined
-      const run = this.#tryLocked(work)
+      const run = this.#tryLocked(work, create, living)
+      if (run === 'rebooted') {
+        living = await this.#boot?.living()
+        continue
+      }
       if (run !== undefined) {
         unlocked?.(run.value)
+        if (run.released !== undefined) await this.#boot?.released(run.released.owners, run.released.count)
         return run
       }
       if (performance.now() > deadline) {
@@ -72,18 +89,45 @@ export class AddressStore {
     }
   }
 
-  /** Undefined while another process holds the lock. */
-  #tryLocked<T>(work: (book: AddressBook) => T): { value: T } | undefined {
+  /** Undefined while another process holds the lock; `rebooted` when it must be known first who lives. */
+  #tryLocked<T>(
+    work: (book: AddressBook) => T,
+    create: boolean,
+    living: Living | undefined,
+  ): { readonly value: T; readonly released?: Released } | 'rebooted' | undefined {
     using lock = tryLockFile(join(this.directory, 'lock'))
     if (lock === undefined) return undefined
     this.#refresh()
     const index = (): AddressIndex => this.#index
     const reread = (): void => this.#refresh(true)
+    const book = new AddressBook(this.directory, index, reread)
     try {
-      return { value: work(new AddressBook(this.directory, index, reread)) }
+      const released = this.#leaveBoot(book, create, living)
+      if (released === 'rebooted') return released
+      return { value: work(book), ...(released === undefined ? {} : { released }) }
     } finally {
       this.#stamp()
     }
+  }
+
+  /** Before anything else under the lock: what an earlier boot left goes, then it is noted which boot this is. */
+  #leaveBoot(book: AddressBook, create: boolean, living: Living | undefined): Released | 'rebooted' | undefined {
+    const boot = this.#boot
+    if (boot === undefined || this.#current === this.#seen?.inode) return undefined
+    const note = bootNote(this.directory, boot.id)
+    if (note === 'other' && living === undefined) return 'rebooted'
+    const earlier =
+      note === 'other' && living !== undefined
+        ? earlierAddresses(book.index.entries(), living, (file) => modifiedAt(join(this.directory, file)))
+        : []
+    const owners = earlier.flatMap((ip) => {
+      const state = book.index.get(ip)?.state
+      return typeof state === 'object' ? [state] : []
+    })
+    book.release(earlier)
+    if (note === 'other' || (note === 'none' && create)) noteBoot(this.directory, boot.id)
+    if (note !== 'none' || create) this.#current = this.#seen?.inode
+    return earlier.length === 0 ? undefined : { owners, count: earlier.length }
   }
 
   #prepare(create: boolean): boolean {
@@ -123,6 +167,9 @@ function fingerprint(directory: string): Seen {
   const { ino, mtimeNs } = fs.statSync(directory, { bigint: true })
   return { inode: ino, modified: mtimeNs }
 }
+
+/** Milliseconds since 1970; a file that is gone is not of an earlier boot. */
+const modifiedAt = (path: string): number => fs.statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? Infinity
 
 function readIndex(directory: string): AddressIndex {
   const index = new AddressIndex()

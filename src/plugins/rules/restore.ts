@@ -11,6 +11,7 @@ import { ensureTable } from '#nft/ensure.ts'
 import { normalKey } from '#nft/join.ts'
 import type { Table } from '#nft/table.ts'
 import { optimistic } from '#nft/transaction.ts'
+import { bootId } from '#sys/bootid.ts'
 import { hostNetns } from '../link/host-netns.ts'
 import { ownerComment, ownerMark } from '../link/owner.ts'
 import { collides, dropMark, OWNED } from './owned.ts'
@@ -54,11 +55,13 @@ export async function restoreRules(host: Pick<PluginHost, 'netlink'>, folder: st
 const nameOf = ({ family, name }: Table): string => `${family} ${name}`
 
 /** The elements of all attachments that are there, oldest first. */
-const wantedBy = (records: readonly AttachmentRecord[]): readonly Wanted[] =>
-  records
-    .filter(({ state }) => state === 'ready')
+function wantedBy(records: readonly AttachmentRecord[]): readonly Wanted[] {
+  const current = bootId()
+  return records
+    .filter(({ state, boot }) => state === 'ready' && boot === current)
     .toSorted((a, b) => a.since - b.since)
     .flatMap((record) => record.rules.flatMap((note) => wantedByNote(record, note)))
+}
 
 function wantedByNote(record: AttachmentRecord, note: RulesNote): readonly Wanted[] {
   const table = tableOf(note)
