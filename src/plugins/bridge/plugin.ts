@@ -8,6 +8,7 @@ import { specVersions } from '#cni/version.ts'
 import { familyOf } from '#ip/prefix.ts'
 import { findLink, getLink, setLinkMessage } from '#netlink/link.ts'
 import type { Link } from '#netlink/link-codec.ts'
+import { requireIptables } from '../iptables/nat.ts'
 import { allocation } from '../link/allocate.ts'
 import { configureInterface, ipOf } from '../link/configure.ts'
 import { enableForwarding, hostNetns } from '../link/host-netns.ts'
@@ -197,7 +198,7 @@ async function check(input: PluginInput, host: PluginHost): Promise<void> {
 }
 
 async function status(input: PluginInput, host: PluginHost): Promise<void> {
-  bridgeConf(input)
+  if (bridgeConf(input).ipMasqBackend === 'iptables') requireIptables('ipMasqBackend')
   if (input.config.ipam.type !== '') await host.delegate('STATUS', input.config.ipam.type, input)
 }
 

@@ -7,6 +7,7 @@ import { versionsFrom } from '#cni/version.ts'
 import { checkFailed } from '#ipam/check-failed.ts'
 import type { CidrText } from '#ip/text.ts'
 import { hasIptables } from '#iptables/variant.ts'
+import { requireIptables } from '../iptables/nat.ts'
 import { all, undoing } from '../link/undo.ts'
 import { allowByIptables, forgetByIptables, missingByIptables } from './by-iptables.ts'
 import { allowByNft, forgetByNft, forgetStaleByNft, isolateByNft, missingByNft, missingIsolation } from './by-nft.ts'
@@ -189,8 +190,7 @@ async function status(input: PluginInput, host: PluginHost): Promise<void> {
   const { backend } = firewallConf(input)
   if (backend === 'firewalld' && !(await hasFirewalld(host)))
     throw unavailable('firewalld does not run', 'start it (systemctl start firewalld), or choose another "backend"')
-  if (backend === 'iptables' && !hasIptables())
-    throw unavailable('iptables is not installed', 'install the package iptables, or choose another "backend"')
+  if (backend === 'iptables') requireIptables('backend')
 }
 
 async function gc(input: GcInput, host: PluginHost): Promise<void> {

@@ -1,6 +1,6 @@
 /** The table nat of the host as plugins use it: chains of one container each, made, found and dropped by their names. */
 
-import { ioFailure } from '#cni/errors.ts'
+import { ioFailure, unavailable } from '#cni/errors.ts'
 import type { Attachment, PluginHost } from '#cni/plugin.ts'
 import type { Family } from '#ip/address.ts'
 import { dropChains } from '#iptables/edit.ts'
@@ -8,7 +8,7 @@ import { IptablesError } from '#iptables/error.ts'
 import { editTable, openIptables, type Iptables } from '#iptables/iptables.ts'
 import type { Rule } from '#iptables/rule.ts'
 import type { TableRules } from '#iptables/save.ts'
-import { detectVariant, hasNftChain, legacyTables, type Variant } from '#iptables/variant.ts'
+import { detectVariant, hasIptables, hasNftChain, legacyTables, type Variant } from '#iptables/variant.ts'
 import type { NetlinkSocket } from '#netlink/socket.ts'
 import { listChains } from '#nft/list.ts'
 import { hostNetns } from '../link/host-netns.ts'
@@ -22,6 +22,15 @@ export const hostIptables = (host: PluginHost, family: Family): Promise<Iptables
     const { nft, fd } = hostNetns(host)
     return openIptables(fd, family, await detectVariant(nft, fd))
   })
+
+/** For STATUS, where a configuration asks for iptables. Throws CniError 50 where it is not installed. */
+export function requireIptables(field: string): void {
+  if (hasIptables()) return
+  throw unavailable(
+    `${field} is "iptables", and iptables is not installed`,
+    `install the package iptables, or set ${field} to "nftables"`,
+  )
+}
 
 /** What iptables refuses becomes CniError 5 with its words. */
 export async function answering<T>(work: () => Promise<T>): Promise<T> {

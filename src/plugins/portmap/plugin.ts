@@ -17,7 +17,7 @@ import { ipOf } from '../link/configure.ts'
 import { hostNetns, writeSysctls } from '../link/host-netns.ts'
 import { all, undoing, type Undo } from '../link/undo.ts'
 import { portChain } from '../iptables/host-ports.ts'
-import { hasNatChain } from '../iptables/nat.ts'
+import { hasNatChain, requireIptables } from '../iptables/nat.ts'
 import { elementsOf, hostPortTable, TABLE_NAME, type HostPort } from '../rules/host-ports.ts'
 import { dropOwned, dropStale, firstMissing, noteOf, putOwned } from '../rules/owned.ts'
 import { mapByIptables, unmapByIptables, unmappedByIptables, unmapStaleByIptables } from './by-iptables.ts'
@@ -177,7 +177,7 @@ async function missingOf(
 }
 
 async function status(input: PluginInput): Promise<void> {
-  portmapConf(input)
+  if (portmapConf(input).iptables !== undefined) requireIptables('backend')
 }
 
 async function gc(input: GcInput, host: PluginHost): Promise<void> {

@@ -16,6 +16,7 @@ import { addrMessage } from '#netlink/addr.ts'
 import { getLink, kindOf, setLinkMessage } from '#netlink/link.ts'
 import type { Link } from '#netlink/link-codec.ts'
 import { listRoutes, routeMessage } from '#netlink/route.ts'
+import { requireIptables } from '../iptables/nat.ts'
 import { allocation } from '../link/allocate.ts'
 import { checkInterface, configureInterface, ipOf } from '../link/configure.ts'
 import { enableForwarding, hostNetns, withoutDad, writeSysctls } from '../link/host-netns.ts'
@@ -182,7 +183,7 @@ function portOf(host: PluginHost, container: Link): Link | undefined {
 }
 
 async function status(input: PluginInput, host: PluginHost): Promise<void> {
-  ptpConf(input)
+  if (ptpConf(input).ipMasqBackend === 'iptables') requireIptables('ipMasqBackend')
   await host.delegate('STATUS', input.config.ipam.type, input)
 }
 
