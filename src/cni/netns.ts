@@ -2,10 +2,20 @@
 
 import { statSync } from 'node:fs'
 
-/** `device:inode` of the namespace that `path` leads to; undefined where there is none. Like `readlink /proc/self/ns/net`. */
+import { hasCode } from '#sys/errno.ts'
+
+/**
+ * `device:inode` of the namespace that `path` leads to; undefined where there is none, or where no path can be like that. Like
+ * `readlink /proc/self/ns/net`. Throws what the system says where it cannot be told (EACCES, EIO).
+ */
 export function netnsIdentity(path: string): string | undefined {
-  const stat = statSync(path, { bigint: true, throwIfNoEntry: false })
-  return stat === undefined ? undefined : `${stat.dev}:${stat.ino}`
+  try {
+    const stat = statSync(path, { bigint: true, throwIfNoEntry: false })
+    return stat === undefined ? undefined : `${stat.dev}:${stat.ino}`
+  } catch (error) {
+    if (hasCode(error, 'ENAMETOOLONG', 'ELOOP', 'ESRCH', 'ERR_INVALID_ARG_VALUE')) return undefined
+    throw error
+  }
 }
 
 /** Of the process's main thread: threads of the pool never change theirs. */
