@@ -5,7 +5,12 @@ import { filesBelow } from '../files.mjs'
 import { root } from '../paths.mjs'
 
 /** Tests that need no rarer feature, and prove that the data path is the same under Debian's older kernel. */
-const ALSO = ['test/state/reconciler.test.ts', 'test/agent/vxlan.test.ts']
+const ALSO = [
+  'test/state/reconciler.test.ts',
+  'test/agent/vxlan.test.ts',
+  // Needs the machine's network card.
+  'test/plugins/host-device-physical.test.ts',
+]
 
 /** A test that needs something of the kernel asks test/kernel-features.ts; whoever imports that belongs here. */
 const asks = (text) => /from '[./]+\/kernel-features\.ts'/.test(text)

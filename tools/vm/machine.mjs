@@ -112,6 +112,8 @@ function machineArgs(kernel, file) {
     ['-m', memory, '-object', `memory-backend-memfd,id=memory,size=${memory},share=on`, '-numa', 'node,memdev=memory'],
     ['-chardev', `socket,id=files,path=${file('files.sock')}`, '-device', 'vhost-user-fs-pci,chardev=files,tag=host'],
     ['-device', 'virtio-rng-pci', '-device', 'virtio-serial-pci'],
+    // A network card that leads nowhere, for tests of what the kernel does with physical devices; they know it by its address.
+    ['-device', 'virtio-net-pci,mac=52:54:00:68:65:64,romfile='],
     ['-chardev', 'stdio,id=output,signal=off', '-device', 'virtserialport,chardev=output,name=output'],
     ['-chardev', `file,id=status,path=${file('status')}`, '-device', 'virtserialport,chardev=status,name=status'],
     ['-chardev', `file,id=record,path=${file('record')}`, '-device', 'virtserialport,chardev=record,name=record'],

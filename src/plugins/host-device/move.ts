@@ -6,6 +6,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 
 import { joinErrors, tryAgain } from '#cni/errors.ts'
+import { netnsIdentity } from '#cni/netns.ts'
 import type { Attachment, PluginHost } from '#cni/plugin.ts'
 import { tryParseMac } from '#ip/mac.ts'
 import { findLink, listLinks, moveLink, setLinkMessage } from '#netlink/link.ts'
@@ -13,7 +14,7 @@ import type { Link } from '#netlink/link-codec.ts'
 import type { VfSettings } from '#netlink/link-vf.ts'
 import type { NetlinkSocket } from '#netlink/socket.ts'
 import { hostNetns } from '../link/host-netns.ts'
-import { openPodIfThere, type Pod } from '../link/pod.ts'
+import type { Pod } from '../link/pod.ts'
 import { openRecorded, record, type Call } from '../link/pod-link.ts'
 import { listRecords, removeRecord, type DeviceRecord, type LinkRecord } from '../link/record.ts'
 import { all } from '../link/undo.ts'
@@ -181,9 +182,9 @@ const isLinkName = (text: string): boolean => Buffer.byteLength(text) <= 15 && /
 
 /** Devices whose pods ended while nobody looked: the next pod may want one of them. */
 export async function returnForgotten(host: PluginHost, card: VfCard): Promise<void> {
-  for (const { device, vf, netns, ...attachment } of listRecords(host, 'host-device')) {
-    using pod = openPodIfThere(netns)
-    if (pod !== undefined) continue
+  for (const { device, vf, netns, netnsId, ...attachment } of listRecords(host, 'host-device')) {
+    // Another namespace may be behind that path now.
+    if (netnsIdentity(netns) === netnsId) continue
     const { ifname } = attachment
     if (device !== undefined && !(await bringBack(host, undefined, { device, vf, ifname }, card))) continue
     if (vf !== undefined) restoreVf(host, card, vf)
