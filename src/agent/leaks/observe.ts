@@ -15,6 +15,7 @@ import { markOf, ownerMark } from '#plugins/link/owner.ts'
 import { allRecords, folderOf } from '#plugins/link/record.ts'
 import { listOwned } from '#plugins/rules/owned.ts'
 import { ownedTables } from '#plugins/rules/tables.ts'
+import { DATA_DIR as TUNING_DIR } from '#plugins/tuning/config.ts'
 import { bootId } from '#sys/bootid.ts'
 import type { AttachmentName, Inventory, SeenAddress, SeenCache, SeenFile, SeenLink, SeenRules } from './inventory.ts'
 import { sandboxes, type SandboxRef, type SandboxState } from './sandbox.ts'
@@ -102,6 +103,7 @@ function seenAddresses(dataDir: string): readonly SeenAddress[] {
 function temporaryFiles(host: HostBase, cacheDir: string): readonly SeenFile[] {
   const places: readonly (readonly [string, RegExp])[] = [
     [folderOf(host), /\.[0-9a-f]{8}\.tmp$/],
+    [join(host.root, TUNING_DIR), /\.json\.[0-9a-f]{8}\.tmp$/],
     [cacheDir, /^\.heddle-[0-9a-f]{16}\.tmp$/],
     ...(host.records === undefined ? [] : [[host.records, /(\.[0-9a-f]{8}\.tmp|\.lock)$/] as const]),
   ]

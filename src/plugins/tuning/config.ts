@@ -35,7 +35,8 @@ export interface TuningConf {
   readonly sysctls: readonly Setting[]
 }
 
-const DATA_DIR = '/run/cni/tuning'
+/** Where the reference plugin has its files too. */
+export const DATA_DIR = '/run/cni/tuning'
 
 /** One page is what the kernel takes. */
 const value = v.pipe(v.string(), v.maxLength(4095), v.regex(/^[^\n\0]*$/, 'one line'))
