@@ -11,10 +11,10 @@ import { met, type Measurement } from './measurement.ts'
 import { memory } from './memory.ts'
 import { peers } from './peers.ts'
 import { measurementTable } from './table.ts'
-import { throughput } from './throughput.ts'
+import { relay, throughput } from './throughput.ts'
 import { wire } from './wire.ts'
 
-const BENCHMARKS: readonly Benchmark[] = [attach, burst, wire, peers, join, throughput, memory]
+const BENCHMARKS: readonly Benchmark[] = [attach, burst, wire, peers, join, throughput, relay, memory]
 
 function count(text: string): number {
   const value = Number(text)

@@ -13,11 +13,41 @@ import { compare, interleave } from './pairs.ts'
 const RUNS = 9
 const SECONDS = 1
 
+const obstacle = (): string | undefined =>
+  commandExists('iperf3') ? undefined : 'iperf3 is missing: apt-get install iperf3'
+
 export const throughput: Benchmark = {
   name: 'throughput',
   about: 'one TCP stream from pod to pod, VXLAN and host-gw',
-  obstacle: () => (commandExists('iperf3') ? undefined : 'iperf3 is missing: apt-get install iperf3'),
+  obstacle,
   run: async (context) => [await measure(context, 'vxlan'), await measure(context, 'host-gw')],
+}
+
+/** The relay against what it has to beat: flannel's loop, and what the kernel does by itself. */
+export const relay: Benchmark = {
+  name: 'udp',
+  about: "one TCP stream over the udp backend, against flannel's loop and kernel VXLAN",
+  obstacle,
+  run: async (context) => [
+    await race(context, 'udp', "flannel's loop", 3),
+    await race(context, 'vxlan', 'kernel VXLAN', 0.5),
+  ],
+}
+
+async function race(
+  { runs = RUNS, signal, progress }: BenchmarkContext,
+  other: Backend,
+  against: string,
+  budget: number,
+): Promise<Measurement> {
+  await using bed = new Bed(signal)
+  progress(`two nodes by agents with udp, two by hand with ${against}`)
+  await using ours = await ownPair(bed, 'ours', 'udp')
+  const peer = await handMadePair(bed, 'hand', other)
+  await Promise.all([serve(bed, ours), serve(bed, peer)])
+  const stream = (pair: PodPair) => () => gigabits(bed, pair)
+  const rates = await interleave({ pairs: runs, signal, limitMs: 30_000 }, stream(ours), stream(peer))
+  return compared({ what: 'udp, one TCP stream', against, unit: 'Gbit/s', budget: atLeast(budget) }, compare(rates))
 }
 
 async function measure({ runs = RUNS, signal, progress }: BenchmarkContext, backend: Backend): Promise<Measurement> {

@@ -57,6 +57,8 @@ export function startAgent(bed: Bed, netns: Namespace, { node, api, root, netCon
       ['--iface', 'eth0'],
       ['--log-level', 'warn'],
     ].flat(),
+    // A relay outlives its agent, but not the bench.
+    { HEDDLE_RELAY_LINGER_MS: '10000' },
   )
 }
 

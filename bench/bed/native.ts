@@ -13,8 +13,19 @@ const KERNEL_HEADERS = ['-idirafter', '/usr/include', '-idirafter', `/usr/includ
 /** Where programs of native/bench are built to; a folder that can serve as CNI_PATH. */
 export const nativeDir = join(projectRoot, 'build', 'bench')
 
+type Name = 'chain' | 'wire' | 'relay'
+
+/** Two who ask at once get one program. */
+const programs = new Map<Name, Promise<string>>()
+
 /** Path of the compiled program. Like the shim with musl where it is installed, because a static musl program starts fastest. */
-export async function compiled(name: 'chain' | 'wire'): Promise<string> {
+export function compiled(name: Name): Promise<string> {
+  const known = programs.get(name) ?? compile(name)
+  programs.set(name, known)
+  return known
+}
+
+async function compile(name: Name): Promise<string> {
   const source = join(projectRoot, 'native', 'bench', `${name}.c`)
   const target = join(nativeDir, name)
   if (timeOf(target) > timeOf(source)) return target

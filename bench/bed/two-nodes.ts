@@ -6,10 +6,11 @@ import { ipText } from '#ip/address.ts'
 import { CniNode } from './attach.ts'
 import { serveApi, socketOf, startAgent, subnetFileOf } from './agents.ts'
 import type { Bed, Namespace } from './bed.ts'
+import { compiled } from './native.ts'
 import { ownPlugins } from './paths.ts'
 import { until } from './plugins.ts'
 
-export type Backend = 'vxlan' | 'host-gw'
+export type Backend = 'vxlan' | 'host-gw' | 'udp'
 
 /** The far ends of a measurement: paths of two pods' namespaces, and the address of the second. */
 export interface PodPair {
@@ -61,7 +62,7 @@ export async function ownPair(bed: Bed, label: string, type: Backend): Promise<P
       nodes.map(async ({ netns, number }) => {
         const root = join(bed.directory, `${label}-${number}-agent`)
         const agent = startAgent(bed, netns, { node: `node-${number}`, api, root, netConf })
-        const other = subnet(3 - number)
+        const other = type === 'udp' ? '10.244.0.0/16' : subnet(3 - number)
         const isReady = async (): Promise<boolean> =>
           existsSync(subnetFileOf(root)) && (await netns.run('ip', 'route', 'show', other)) !== ''
         await until(isReady, () => agent.child.exitCode === null, 20_000).catch((error: unknown) => {
@@ -72,11 +73,21 @@ export async function ownPair(bed: Bed, label: string, type: Backend): Promise<P
     )
     const [from, to] = pods
     if (from === undefined || to === undefined) throw new Error('two pods were asked for')
+    await reached(bed, from.netns, to.address)
     return { from: from.netns, to: to.netns, address: to.address, [Symbol.asyncDispose]: () => api.server.close() }
   } catch (error) {
     await api.server.close()
     throw error
   }
+}
+
+/** The relay of the udp backend knows its peers a moment after the route is there. */
+async function reached(bed: Bed, netns: string, address: string): Promise<void> {
+  const isReached = async (): Promise<boolean> => {
+    const said = await bed.run('ping', ['-c', '1', '-W', '1', address], { netns }).catch(() => '')
+    return said.includes(' 0% packet loss')
+  }
+  await until(isReached, () => true, 20_000)
 }
 
 /** A pod by the plugin flannel, as its usual configuration asks for it. */
@@ -112,12 +123,12 @@ const MASQUERADE = `table inet hand {
 }
 `
 
-/** With `ip`, `bridge` and one rule of `nft`, as the articles on flannel show it. */
+/** With `ip`, `bridge` and one rule of `nft`, as the articles on flannel show it; udp with the loop that flannel has. */
 export async function handMadePair(bed: Bed, label: string, type: Backend): Promise<PodPair> {
   const nodes = await wired(bed, label)
   const [from, to] = await bed.pods(`${label}-pod`, 2)
   if (from === undefined || to === undefined) throw new Error('two pods were asked for')
-  const mtu = type === 'vxlan' ? '1450' : '1500'
+  const mtu = { vxlan: '1450', 'host-gw': '1500', udp: '1472' }[type]
   for (const { netns, number } of nodes) {
     const other = 3 - number
     const ip = (...args: readonly string[]): Promise<string> => netns.run('ip', ...args)
@@ -155,6 +166,13 @@ export async function handMadePair(bed: Bed, label: string, type: Backend): Prom
         'permanent',
       )
       await ip('route', 'add', subnet(other), 'via', hop, 'dev', 'flannel.1', 'onlink')
+    } else if (type === 'udp') {
+      await ip('tuntap', 'add', 'mode', 'tun', 'name', 'flannel0')
+      await ip('link', 'set', 'flannel0', 'mtu', mtu, 'up')
+      await ip('address', 'add', `10.244.${number}.0/32`, 'dev', 'flannel0')
+      await ip('route', 'add', '10.244.0.0/16', 'dev', 'flannel0')
+      const peer = [`10.244.${other}.0`, '24', underlay(other)]
+      bed.start(netns, await compiled('relay'), ['flannel0', underlay(number), '8285', ...peer])
     } else {
       await ip('route', 'add', subnet(other), 'via', underlay(other), 'dev', 'eth0')
     }
@@ -170,5 +188,6 @@ export async function handMadePair(bed: Bed, label: string, type: Backend): Prom
     await inPod('link', 'set', 'eth0', 'up')
     await inPod('route', 'add', 'default', 'via', `10.244.${number}.1`)
   }
+  await reached(bed, from, '10.244.2.2')
   return { from, to, address: '10.244.2.2' }
 }
