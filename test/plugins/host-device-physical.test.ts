@@ -107,20 +107,22 @@ test('DEL brings the card back as it was, and so do DEL and GC after its namespa
 test('a pod’s name that the host has too: the card comes back as devN', { skip }, async () => {
   using made = new Machine()
   const { host, pod } = made
+  const next = `${pod}-next`
   ip('link', 'add', 'name', 'eth0', 'type', 'veth', 'peer', 'name', 'eth0-peer')
   try {
     const call = { containerId: 'a', netns: pod }
     await hostDevice.add(inputOf(conf, call), host)
     deleteNetns(pod)
     await backAs(/^dev\d+$/)
-    // The next pod wants it, before anybody deleted the first.
-    createNetns(pod)
-    await hostDevice.add(inputOf(conf, { containerId: 'b', netns: pod }), host)
-    assert.equal(links(pod, 'eth0')[0]?.['address'], MAC)
-    await hostDevice.del(inputOf(conf, { containerId: 'b', netns: pod }), host)
+    // The next pod wants it, before anybody deleted the first. At another path: an inode may well be the former one's.
+    createNetns(next)
+    await hostDevice.add(inputOf(conf, { containerId: 'b', netns: next }), host)
+    assert.equal(links(next, 'eth0')[0]?.['address'], MAC)
+    await hostDevice.del(inputOf(conf, { containerId: 'b', netns: next }), host)
     made.assertAsBefore('the next ADD')
   } finally {
     ip('link', 'del', 'eth0')
+    deleteNetns(next)
   }
 })
 
