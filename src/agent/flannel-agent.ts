@@ -178,6 +178,7 @@ export class FlannelAgent implements AsyncDisposable {
       ipMasq: cluster.ipMasq,
       randomFully: cluster.randomFully,
       forwardRules: cluster.forwardRules,
+      blackhole: cluster.blackhole,
       rules: rules.mode,
       kernelHasIpv6: existsSync('/proc/sys/net/ipv6'),
       recordedMacs: snapshot?.macs ?? {},

@@ -29,6 +29,7 @@ function open(backend = '{"Type":"vxlan"}') {
     ipMasq: true,
     randomFully: true,
     forwardRules: true,
+    blackhole: false,
     rules: 'nftables',
     kernelHasIpv6: true,
     recordedMacs: {},

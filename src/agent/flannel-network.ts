@@ -35,6 +35,7 @@ export interface FlannelNetworkOptions {
   readonly ipMasq: boolean
   readonly randomFully: boolean
   readonly forwardRules: boolean
+  readonly blackhole: boolean
   /** With iptables masquerade and forwarding are not among the plans. */
   readonly rules: RulesMode
   readonly kernelHasIpv6: boolean
@@ -172,7 +173,7 @@ export class FlannelNetwork {
     const node = this.#own
     const facts = this.#facts
     if (facts === undefined) return
-    const { conf, wish, ipMasq, randomFully, forwardRules, kernelHasIpv6, identity } = this.#options
+    const { conf, wish, ipMasq, randomFully, forwardRules, blackhole, kernelHasIpv6, identity } = this.#options
     const unchosen: string[] = []
     for (const family of familiesOf(conf)) {
       const why = this.#choose(facts, family)
@@ -196,6 +197,7 @@ export class FlannelNetwork {
         ipMasq,
         randomFully,
         forwardRules,
+        blackhole,
         kernelHasIpv6,
         identity,
       },

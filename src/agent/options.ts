@@ -17,6 +17,7 @@ export interface AgentFlags {
   readonly netConfigPath?: string | undefined
   readonly netConfigMap?: string | undefined
   readonly iface?: readonly string[] | undefined
+  readonly ifaceRegex?: readonly string[] | undefined
   readonly ifaceCanReach?: string | undefined
   readonly publicIp?: string | undefined
   readonly publicIpv6?: string | undefined
@@ -24,6 +25,7 @@ export interface AgentFlags {
   readonly ipMasqFullyRandom?: boolean | undefined
   readonly iptablesForwardRules?: boolean | undefined
   readonly iptablesResync?: string | undefined
+  readonly ipBlackholeRoute?: boolean | undefined
   readonly setNodeNetworkUnavailable?: boolean | undefined
   readonly kubeAnnotationPrefix?: string | undefined
   readonly allowExtensionCommands?: boolean | undefined
@@ -53,6 +55,7 @@ export interface ClusterOptions {
   readonly ipMasq: boolean
   readonly randomFully: boolean
   readonly forwardRules: boolean
+  readonly blackhole: boolean
   /** Between two looks at flannel's rules in iptables, in seconds. */
   readonly iptablesResync: number
   readonly setNetworkUnavailable: boolean
@@ -115,6 +118,7 @@ function clusterOptions(flags: AgentFlags, env: Environment, paths: AgentPaths):
     netConf: netConfSource(flags, paths),
     wish: {
       ifaces: flags.iface ?? [],
+      patterns: (flags.ifaceRegex ?? []).map(pattern),
       ...optional('canReach', ip(flags.ifaceCanReach, 'iface-can-reach')),
       publicIps: {
         ...optional(4, ip(flags.publicIp, 'public-ip', 4)),
@@ -124,11 +128,20 @@ function clusterOptions(flags: AgentFlags, env: Environment, paths: AgentPaths):
     ipMasq: flags.ipMasq ?? true,
     randomFully: flags.ipMasqFullyRandom ?? true,
     forwardRules: flags.iptablesForwardRules ?? true,
+    blackhole: flags.ipBlackholeRoute ?? false,
     iptablesResync: seconds(flags.iptablesResync, 'iptables-resync', 5, 3600),
     setNetworkUnavailable: flags.setNodeNetworkUnavailable ?? true,
     keys: annotationKeys(flags.kubeAnnotationPrefix ?? DEFAULT_PREFIX),
     allowExtension: flags.allowExtensionCommands ?? false,
     wireguardKeyFile: env['WIREGUARD_KEY_FILE'] === '' ? undefined : env['WIREGUARD_KEY_FILE'],
+  }
+}
+
+function pattern(text: string): RegExp {
+  try {
+    return new RegExp(text, 'u')
+  } catch {
+    throw bad('iface-regex', text, 'a regular expression')
   }
 }
 

@@ -18,6 +18,8 @@ const collect = (value: string, before: readonly string[] | undefined): readonly
   ...value.split(',').filter((item) => item !== ''),
 ]
 
+const append = (value: string, before: readonly string[] | undefined): readonly string[] => [...(before ?? []), value]
+
 /** `heddle agent`: the node daemon, in the foreground. Every flag also as HEDDLE_… in the environment. */
 export function agentCommand(): Command {
   return new Command('agent')
@@ -28,6 +30,7 @@ export function agentCommand(): Command {
     .addOption(flag('--net-config-path <file>', 'agent.netConfigPath', 'HEDDLE_NET_CONFIG_PATH'))
     .addOption(flag('--net-config-map <namespace/name>', 'agent.netConfigMap', 'HEDDLE_NET_CONFIG_MAP'))
     .addOption(flag('--iface <name-or-ip>', 'agent.iface', 'HEDDLE_IFACE').argParser(collect))
+    .addOption(flag('--iface-regex <pattern>', 'agent.ifaceRegex', 'HEDDLE_IFACE_REGEX').argParser(append))
     .addOption(flag('--iface-can-reach <ip>', 'agent.ifaceCanReach', 'HEDDLE_IFACE_CAN_REACH'))
     .addOption(flag('--public-ip <ip>', 'agent.publicIp', 'HEDDLE_PUBLIC_IP'))
     .addOption(flag('--public-ipv6 <ip>', 'agent.publicIpv6', 'HEDDLE_PUBLIC_IPV6'))
@@ -37,6 +40,7 @@ export function agentCommand(): Command {
     .addOption(flag('--iptables-resync <seconds>', 'agent.iptablesResync', 'HEDDLE_IPTABLES_RESYNC'))
     .addOption(flag('--no-set-node-network-unavailable', 'agent.noNetworkUnavailable'))
     .addOption(flag('--kube-annotation-prefix <prefix>', 'agent.annotationPrefix', 'HEDDLE_KUBE_ANNOTATION_PREFIX'))
+    .addOption(flag('--ip-blackhole-route', 'agent.blackhole', 'HEDDLE_IP_BLACKHOLE_ROUTE'))
     .addOption(flag('--subnet-file <file>', 'agent.subnetFile', 'HEDDLE_SUBNET_FILE'))
     .addOption(flag('--root <directory>', 'agent.root', 'HEDDLE_ROOT'))
     .addOption(flag('--socket <path>', 'agent.socket', 'HEDDLE_SOCKET'))
@@ -48,10 +52,11 @@ export function agentCommand(): Command {
     .addOption(flag('--leak-interval <seconds>', 'agent.leakInterval', 'HEDDLE_LEAK_INTERVAL'))
     .addOption(flag('--log-level <level>', 'agent.logLevel', 'HEDDLE_LOG_LEVEL'))
     .addOption(flag('--until-stdin-closes', 'agent.untilStdinCloses').hideHelp())
-    .action(run)
+    .action(runUntilSignal)
 }
 
-async function run(flags: AgentFlags & { readonly untilStdinCloses?: boolean }): Promise<void> {
+/** In the foreground, until SIGTERM or SIGINT. */
+export async function runUntilSignal(flags: AgentFlags & { readonly untilStdinCloses?: boolean }): Promise<void> {
   const stop = new AbortController()
   // For tests: whoever started us may be killed, and must leave nobody behind.
   if (flags.untilStdinCloses === true)

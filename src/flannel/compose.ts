@@ -23,6 +23,7 @@ export interface Parts {
   readonly ipMasq: boolean
   readonly randomFully: boolean
   readonly forwardRules: boolean
+  readonly blackhole: boolean
   readonly kernelHasIpv6: boolean
   readonly identity?: Identity | undefined
 }
@@ -45,7 +46,7 @@ export function compose(parts: Parts, last?: Local): Composed {
     if (own !== undefined) found[family] = own
   }
   if (found[4] === undefined && found[6] === undefined) return { local: undefined, missing }
-  const { ipMasq, randomFully, forwardRules, kernelHasIpv6, identity } = parts
+  const { ipMasq, randomFully, forwardRules, blackhole, kernelHasIpv6, identity } = parts
   return {
     local: {
       node: parts.node.name,
@@ -54,6 +55,7 @@ export function compose(parts: Parts, last?: Local): Composed {
       ipMasq,
       randomFully,
       forwardRules,
+      blackhole,
       kernelHasIpv6,
       ...found,
     },

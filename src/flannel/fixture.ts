@@ -28,6 +28,7 @@ export function localNode(options: { readonly ipv6?: boolean; readonly conf?: Ba
     ipMasq: true,
     randomFully: true,
     forwardRules: true,
+    blackhole: false,
     kernelHasIpv6: true,
     4: {
       underlay: {

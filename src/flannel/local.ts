@@ -56,6 +56,8 @@ export interface Local {
   readonly randomFully: boolean
   /** Let pods' packets through the host's own FORWARD rules. */
   readonly forwardRules: boolean
+  /** Packets to pods that are not there end at a route of their own: for nodes without a bridge. */
+  readonly blackhole: boolean
   /** False on kernels that were started without IPv6: there is nothing to set below net/ipv6 then. */
   readonly kernelHasIpv6: boolean
   readonly 4?: LocalFamily

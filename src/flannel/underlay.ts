@@ -44,6 +44,8 @@ export interface UnderlayFacts {
 export interface UnderlayWish {
   /** Names or addresses; the first that exists is taken. */
   readonly ifaces: readonly string[]
+  /** Tried after `ifaces`: each against the addresses, then against the names. */
+  readonly patterns?: readonly RegExp[]
   /** The interface of the route to this address. */
   readonly canReach?: IpText
   /** Published addresses; without `ifaces` they also choose the interface if one has them. */
@@ -83,18 +85,20 @@ function wished(
   candidates: readonly UnderlayAddress[],
 ): UnderlayAddress {
   const on = (dev: string | undefined): UnderlayAddress | undefined => candidates.find((address) => address.dev === dev)
-  if (wish.ifaces.length > 0) {
-    for (const wanted of wish.ifaces) {
+  const { ifaces, patterns = [] } = wish
+  if (ifaces.length > 0 || patterns.length > 0) {
+    for (const wanted of ifaces) {
       const device = tryParseIp(wanted) === undefined ? wanted : facts.addresses.find(({ ip }) => ip === wanted)?.dev
       const found = candidates.find(({ ip }) => ip === wanted) ?? on(device)
       if (found !== undefined) return found
     }
-    throw nothing(
-      facts,
-      family,
-      `none of ${wish.ifaces.map((text) => shown(text)).join(', ')} has an IPv${family} address`,
-      'iface',
-    )
+    for (const pattern of patterns) {
+      const found = candidates.find(({ ip }) => pattern.test(ip)) ?? candidates.find(({ dev }) => pattern.test(dev))
+      if (found !== undefined) return found
+    }
+    const wishes = [...ifaces.map((text) => shown(text)), ...patterns.map(({ source }) => `/${source}/`)]
+    const flag = ifaces.length > 0 ? 'iface' : 'iface-regex'
+    throw nothing(facts, family, `none of ${wishes.join(', ')} has an IPv${family} address`, flag)
   }
   const published = candidates.find(({ ip }) => ip === wish.publicIps[family])
   if (published !== undefined) return published

@@ -1,3 +1,4 @@
+import { installEn } from './install-en.ts'
 import { labEn } from './lab-en.ts'
 import { nodeChecksEn } from './node-checks-en.ts'
 import { leaksEn } from './leaks-en.ts'
@@ -10,6 +11,7 @@ export const en = {
   ...labEn,
   ...nodeChecksEn,
   ...leaksEn,
+  ...installEn,
   'heddle.summary': 'A Kubernetes pod network: its plugins, its node agent, and a lab that builds one on this machine',
   'heddle.lang': 'language of messages: en or zh (default: from LC_ALL, LC_MESSAGES, LANG)',
   'heddle.version': 'print the version',
@@ -19,7 +21,7 @@ export const en = {
   'help.arguments': 'Arguments:',
   'help.commands': 'Commands:',
   'lab.summary': 'a cluster network in network namespaces on this machine: up, status, check, exec, down',
-  'cni.summary': 'run a CNI network configuration by hand: add, del, check, status, gc, version',
+  'cni.summary': 'install the plugins; run a network configuration by hand: add, del, check, status, gc, version',
   'cni.description':
     'Runs a network configuration list as a container runtime does, like cnitool. Environment: CNI_PATH (directories of plugins, /opt/cni/bin), NETCONFPATH (/etc/cni/net.d), CAP_ARGS (JSON), CNI_ARGS (K=V;K=V), CNI_IFNAME (eth0).',
   'cni.add': 'attach a network namespace to the network; prints the result',
@@ -50,6 +52,9 @@ export const en = {
   'agent.netConfigMap': 'ConfigMap with the key net-conf.json',
   'agent.iface':
     'interface for traffic between nodes, by name or address; may be repeated, the first that exists is taken',
+  'agent.ifaceRegex':
+    'interface by a regular expression, tried against addresses, then names; may be repeated; after --iface',
+  'agent.blackhole': 'end packets to pods that are not there at a route of their own, on nodes without a bridge',
   'agent.ifaceCanReach': 'choose the interface of the route to this address',
   'agent.publicIp': 'IPv4 address that peers send to (default: that of the interface)',
   'agent.publicIpv6': 'IPv6 address that peers send to',
@@ -70,6 +75,13 @@ export const en = {
   'agent.untilStdinCloses': 'end when standard input closes, so as not to outlive the program that started it',
   'agent.leakInterval': 'look for what attachments left behind so often, 0 for never (default: 60)',
   'agent.logLevel': 'debug, info, warn or error (default: info)',
+  'flanneld.summary': "the node agent with flanneld's flags and environment",
+  'flanneld.description':
+    'Runs the node agent in the place of flanneld: the same flags (one dash or two, -flag=value or -flag value), the same environment (FLANNELD_…, NODE_NAME, POD_NAME and POD_NAMESPACE), the same defaults.',
+  'flanneld.flags': 'flags of flanneld; -help lists them',
+  'flanneld.etcd': 'leases in etcd are not supported yet',
+  'flanneld.etcdRemedy': 'use Kubernetes as the datastore: --kube-subnet-mgr',
+  'flanneld.noNode': 'the pod {pod} does not run on a node yet',
   'fail.remedy': 'To do: {remedy}',
   'fail.why': 'Why: {why}',
   'fail.unexpected': 'this is a mistake in Heddle itself; please report it with the lines below',

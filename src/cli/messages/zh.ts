@@ -1,4 +1,5 @@
 import type { Catalogue } from './en.ts'
+import { installZh } from './install-zh.ts'
 import { labZh } from './lab-zh.ts'
 import { nodeChecksZh } from './node-checks-zh.ts'
 import { leaksZh } from './leaks-zh.ts'
@@ -7,6 +8,7 @@ export const zh: Catalogue = {
   ...labZh,
   ...nodeChecksZh,
   ...leaksZh,
+  ...installZh,
   'heddle.summary': 'Kubernetes Pod 网络：CNI 插件、节点代理，以及在本机搭建整套网络的实验环境',
   'heddle.lang': '消息语言：en 或 zh（默认取自 LC_ALL、LC_MESSAGES、LANG）',
   'heddle.version': '显示版本号',
@@ -16,7 +18,7 @@ export const zh: Catalogue = {
   'help.arguments': '参数：',
   'help.commands': '命令：',
   'lab.summary': '用网络命名空间在本机搭建集群网络：up、status、check、exec、down',
-  'cni.summary': '手动执行一份 CNI 网络配置：add、del、check、status、gc、version',
+  'cni.summary': '安装插件；手动执行一份 CNI 网络配置：add、del、check、status、gc、version',
   'cni.description':
     '像容器运行时那样执行一份网络配置列表，用法同 cnitool。环境变量：CNI_PATH（插件目录，默认 /opt/cni/bin）、NETCONFPATH（默认 /etc/cni/net.d）、CAP_ARGS（JSON）、CNI_ARGS（K=V;K=V）、CNI_IFNAME（默认 eth0）。',
   'cni.add': '把网络命名空间接入该网络，并打印结果',
@@ -64,6 +66,15 @@ export const zh: Catalogue = {
   'agent.untilStdinCloses': '标准输入关闭时退出，不会比启动它的程序活得更久',
   'agent.leakInterval': '每隔多少秒查找一次接入遗留的残余，0 表示不查找（默认 60）',
   'agent.logLevel': 'debug、info、warn 或 error（默认 info）',
+  'agent.ifaceRegex': '按正则表达式选择接口，先匹配地址，再匹配名称；可重复；在 --iface 之后尝试',
+  'agent.blackhole': '发往不存在的 Pod 的报文由一条专门的路由终结，用于没有网桥的节点',
+  'flanneld.summary': '使用 flanneld 的参数和环境变量运行节点代理',
+  'flanneld.description':
+    '代替 flanneld 运行节点代理：同样的参数（一个或两个短横线，-flag=value 或 -flag value）、同样的环境变量（FLANNELD_…、NODE_NAME、POD_NAME 与 POD_NAMESPACE）、同样的默认值。',
+  'flanneld.flags': 'flanneld 的参数；-help 列出全部',
+  'flanneld.etcd': '尚不支持把租约存放在 etcd 中',
+  'flanneld.etcdRemedy': '请使用 Kubernetes 作为数据存储：--kube-subnet-mgr',
+  'flanneld.noNode': 'Pod {pod} 尚未运行在任何节点上',
   'fail.remedy': '处理办法：{remedy}',
   'fail.why': '原因：{why}',
   'fail.unexpected': '这是 Heddle 自身的缺陷，请附上以下内容反馈',
