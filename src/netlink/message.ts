@@ -88,8 +88,10 @@ export function readAnswer(header: Header, payload: Reader): Answer {
   const errno = -payload.view.getInt32(payload.take(4), LITTLE)
   if ((header.flags & NLM_F.ACK_TLVS) === 0) return { errno }
   if (header.type === NLMSG.ERROR) {
-    const size = payload.view.getUint32(payload.offset, LITTLE)
-    payload.take((header.flags & NLM_F.CAPPED) === 0 ? Math.max(HEADER_LENGTH, (size + 3) & ~3) : HEADER_LENGTH)
+    // The request comes back: its header, which begins with its length, or all of it.
+    const size = payload.view.getUint32(payload.take(4), LITTLE)
+    const whole = (header.flags & NLM_F.CAPPED) === 0 ? Math.max(HEADER_LENGTH, (size + 3) & ~3) : HEADER_LENGTH
+    payload.take(whole - 4)
   }
   const { message, offset } = answerAttributes.read(payload)
   return { errno, reason: message, offset }
