@@ -95,6 +95,32 @@ test('firewalld: a zone lets the pod through', { skip: SKIP.firewalld, timeout: 
   })
 })
 
+test(
+  'firewalld: a reload forgets the sources, and opens no bridge',
+  { skip: SKIP.firewalld, timeout: 120_000 },
+  async () => {
+    using made = new NetworkHost()
+    using firewalld = await FirewalldHost.start(made)
+    firewalld.cmd('--set-default-zone=trusted')
+    const raw = (net: number) => conf(net, { ingressPolicy: 'isolated' })
+    const [a, b, c] = [await pod(made, 'a', 1), await pod(made, 'b', 2), await pod(made, 'c', 1)]
+    await firewall.add(inputOf(raw(1), a), made.host)
+    await firewall.add(inputOf(raw(2), b), made.host)
+    firewalld.cmd('--reload')
+    assert.equal(await connectsOnce(b.netns, a.address, 8080), undefined)
+    assert.equal(await connectsOnce(c.netns, a.address, 8080), undefined)
+    await assert.rejects(firewall.check(inputOf(raw(1), a), made.host), { code: 100, message: /zone trusted/ })
+    await firewall.add(inputOf(raw(1), a), made.host)
+    await firewall.check(inputOf(raw(1), a), made.host)
+    for (const [net, who] of [
+      [1, a],
+      [2, b],
+    ] as const)
+      await firewall.del(inputOf(raw(net), who), made.host)
+    assert.equal(await connects(b.netns, a.address, 8080), 'a')
+  },
+)
+
 test('without a message bus the backend firewalld says so', async () => {
   using made = new NetworkHost()
   const raw = conf(1, { backend: 'firewalld' })

@@ -41,7 +41,7 @@ export interface Wanted {
   readonly addresses: readonly CidrText[]
   readonly adminChain: string
   readonly guard?: Pick<Guard, 'bridge'> | undefined
-  /** False where firewalld opens the way, and only the policy is ours. */
+  /** False where firewalld opens the way, and only the reference's policy is here. */
   readonly opens: boolean
 }
 

@@ -82,11 +82,8 @@ async function allow(
   const { adminChain, zone } = conf
   if (backend === 'nftables') return allowByNft(host, name, input, addresses, guard)
   if (backend === 'iptables') return allowByIptables(host, { addresses, adminChain, guard, opens: true })
-  // firewalld knows no isolation between bridges: that is the same as without it.
-  if (guard !== undefined) {
-    if (hasIptables()) await allowByIptables(host, { addresses, adminChain, guard, opens: false })
-    else await allowByNft(host, name, input, addresses, guard)
-  }
+  // firewalld knows no isolation between bridges, and takes that of iptables away when it is reloaded.
+  if (guard !== undefined) await allowByNft(host, name, input, addresses, guard)
   await allowByFirewalld(host, zone, addresses)
 }
 
@@ -157,7 +154,7 @@ async function check(input: PluginInput, host: PluginHost): Promise<void> {
   const record = readFirewallRecord(host, name, input)
   const backend = record?.backend ?? (await backendOf(host, conf))
   const missing =
-    (await missingOf(input, host, conf, backend, addresses, guard)) ??
+    (await missingOf(input, host, conf, backend, addresses, guard, record !== undefined)) ??
     (guard?.policy === 'isolated' && (record !== undefined || backend === 'nftables')
       ? missingIsolation(host, name, input, guard)
       : undefined)
@@ -171,17 +168,18 @@ async function missingOf(
   backend: FirewallBackend,
   addresses: readonly CidrText[],
   guard: Guard | undefined,
+  isOurs: boolean,
 ): Promise<string | undefined> {
   const { adminChain, zone } = conf
   const { name } = input.config
   if (backend === 'nftables') return missingByNft(host, name, input, addresses, guard)
   if (backend === 'iptables') return missingByIptables(host, { addresses, adminChain, guard, opens: true })
-  const isolation =
-    guard === undefined
-      ? undefined
-      : hasIptables()
-        ? await missingByIptables(host, { addresses, adminChain, guard, opens: false })
-        : missingByNft(host, name, input, addresses, guard)
+  const isolation = guard === undefined ? undefined : missingByNft(host, name, input, addresses, guard)
+  if (isolation !== undefined && !isOurs)
+    return (
+      (await missingByIptables(host, { addresses, adminChain, guard, opens: false })) ??
+      missingByFirewalld(host, zone, addresses)
+    )
   return isolation ?? missingByFirewalld(host, zone, addresses)
 }
 
