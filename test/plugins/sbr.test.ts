@@ -1,6 +1,9 @@
 import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { recordAdd, recordDel, recordGc } from '#cni/attachment/ledger.ts'
 import { recordFolder } from '#cni/attachment/record.ts'
 import type { JsonObject } from '#cni/json.ts'
@@ -183,6 +186,25 @@ test('two at once in one pod choose different tables', { skip }, async () => {
   for (const call of calls) await sbr.check(inputOf(conf, call), made.host)
   await del(made, calls[0] ?? second)
   assert.equal(await check(made, calls[1] ?? second), undefined)
+})
+
+test('alone in the pod: who holds the namespace’s lock, as the reference does, is waited for', { skip }, async () => {
+  using made = new StrictHost()
+  const call = await pod(made, 'a')
+  const holder = spawn('flock', [call.netns, 'cat'], { stdio: ['pipe', 'pipe', 'inherit'] })
+  try {
+    holder.stdin.write('held')
+    await once(holder.stdout, 'data')
+    let isDone = false
+    const adding = add(made, call).finally(() => (isDone = true))
+    await sleep(300)
+    assert.ok(!isDone && !rules(call.netns).includes('lookup 100'))
+    holder.stdin.end()
+    await adding
+    assert.equal(await check(made, call), undefined)
+  } finally {
+    holder.kill('SIGKILL')
+  }
 })
 
 test('CHECK finds what is wrong', { skip }, async () => {
