@@ -146,7 +146,7 @@ export class PeerTable {
     if (reading.is === 'unmarked') {
       for (const family of FAMILIES) keep(family)
     } else if (reading.is === 'other-backend') {
-      const message = `node ${view.name}: refused: its backend is ${JSON.stringify(reading.type.slice(0, 64))}, ours ${JSON.stringify(this.#backend.type)}`
+      const message = `node ${view.name}: refused: its backend is ${backendName(reading.type.slice(0, 64))}, ours ${backendName(this.#backend.type)}`
       refusals.push({ node: view.name, code: 'other-backend', message })
     } else {
       for (const family of FAMILIES) {
@@ -195,3 +195,6 @@ function byAge(a: NodeView, b: NodeView): number {
   if (a.created !== b.created) return a.created < b.created ? -1 : 1
   return a.name < b.name ? -1 : 1
 }
+
+/** As it is written, and what empty text means. */
+const backendName = (type: string): string => (type === '' ? '"", which is udp' : JSON.stringify(type))
