@@ -17,7 +17,13 @@ import { table, type Column } from './table.ts'
 const MATRIX_PODS = 12
 const SHOWN_FAILURES = 20
 
-export async function runLabCheck(name: string, { json }: { readonly json: boolean }): Promise<void> {
+export interface CheckFlags {
+  readonly json: boolean
+  /** Seconds for each question. */
+  readonly timeout: number
+}
+
+export async function runLabCheck(name: string, { json, timeout }: CheckFlags): Promise<void> {
   const { record } = requireRecord(name)
   const plan = planLab(record.spec)
   requireNamespaces(plan)
@@ -25,7 +31,7 @@ export async function runLabCheck(name: string, { json }: { readonly json: boole
   const pods = view.nodes.flatMap((node) => node.pods)
   if (!json) print(say('lab.check.begin', { name, pods: pods.length, nodes: view.nodes.length }), '')
   const start = performance.now()
-  const report = await runCheck(view)
+  const report = await runCheck(view, { timeoutMs: timeout * 1000 })
   const ms = performance.now() - start
   print(json ? JSON.stringify(jsonOf(name, report, ms), undefined, 2) : textOf(report, view, ms))
   if (!report.ok) process.exitCode = EXIT_FAILED

@@ -2,7 +2,7 @@
 
 import { observeLab } from '#lab/observe.ts'
 import { labDown } from '#lab/down.ts'
-import { labSpec, type LabSpec } from '#lab/spec.ts'
+import { familiesOf, labSpec, type LabSpec } from '#lab/spec.ts'
 import { commandName } from '#lab/program.ts'
 import { isRootless } from '#lab/rootless.ts'
 import { labUp } from '#lab/up.ts'
@@ -18,19 +18,24 @@ import { widthOf } from './width.ts'
 export interface UpFlags {
   readonly spec: Partial<LabSpec>
   readonly keep: boolean
+  /** Seconds that agents and pods may take to get ready. */
+  readonly timeout?: number | undefined
 }
 
 /** Makes the lab, then shows one packet's way there and back, and what to try. An interrupt removes what was made. */
-export async function runUp({ spec: given, keep }: UpFlags): Promise<void> {
+export async function runUp({ spec: given, keep, timeout }: UpFlags): Promise<void> {
   const spec = labSpec(given)
   const start = performance.now()
-  const families = spec.ipv6 ? 'IPv4 + IPv6' : 'IPv4'
+  const families = familiesOf(spec)
+    .map((family) => `IPv${family}`)
+    .join(' + ')
   print(style('heading', say('lab.up.begin', { ...spec, pods: spec.podsPerNode, families })))
   const interrupt = new AbortController()
   const onSignal = (): void => interrupt.abort()
   process.once('SIGINT', onSignal).once('SIGTERM', onSignal)
   try {
-    const lab = await labUp(spec, { onStep: printStep, keep, signal: interrupt.signal })
+    const patience = timeout === undefined ? {} : { timeoutMs: timeout * 1000 }
+    const lab = await labUp(spec, { onStep: printStep, keep, ...patience, signal: interrupt.signal })
     print(style('good', say('lab.up.end', { seconds: seconds(performance.now() - start) })), '')
     await printPair(lab)
     printTry(lab)
@@ -47,14 +52,15 @@ async function printPair({ plan }: Lab): Promise<void> {
     return
   }
   const [from, to] = pair
-  await walkOnce(from, to, 4)
-  printWay(readWay(view, from, to))
-  print('', ...otherSideLines(readWay(view, to, from)), '')
+  const [family = 4] = view.families
+  await walkOnce(from, to, family)
+  printWay(readWay(view, from, to, family))
+  print('', ...otherSideLines(readWay(view, to, from, family)), '')
   const beyond = shownBeyondRouter(plan, view)
   if (beyond === undefined) return
-  await walkOnce(from, beyond, 4)
+  await walkOnce(from, beyond, family)
   print(style('heading', say('lab.way.acrossRouter', { to: beyond.name })))
-  printWay(readWay(view, from, beyond))
+  printWay(readWay(view, from, beyond, family))
   print('')
 }
 

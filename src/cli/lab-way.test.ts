@@ -21,7 +21,13 @@ const way: Way = {
   to: pod(2),
   source: ipText('10.244.1.2'),
   destination: ipText('10.244.2.2'),
-  outer: { source: ipText('172.30.1.11'), destination: ipText('172.30.1.12'), port: 8472, vni: 1 },
+  outer: {
+    protocol: 'vxlan',
+    source: ipText('172.30.1.11'),
+    destination: ipText('172.30.1.12'),
+    port: 8472,
+    vni: 1,
+  },
   stops: [
     {
       place: 'pod-1-1',

@@ -39,17 +39,21 @@ export function otherSideLines(way: Way): string[] {
   ]
 }
 
-const wireText = ({ outer, source, destination }: Way): string =>
-  outer === undefined
-    ? say('lab.way.plainWire', { source, destination })
-    : say('lab.way.outer', {
-        outerSource: outer.source,
-        outerDestination: outer.destination,
-        port: outer.port,
-        vni: outer.vni,
-        source,
-        destination,
-      })
+function wireText({ outer, source, destination }: Way): string {
+  if (outer === undefined) return say('lab.way.plainWire', { source, destination })
+  const { port = 0, vni = 0 } = outer
+  const ends = { outerSource: outer.source, outerDestination: outer.destination, source, destination }
+  switch (outer.protocol) {
+    case 'vxlan':
+      return say('lab.way.outer', { ...ends, port, vni })
+    case 'ipip':
+      return say('lab.way.outerIpip', ends)
+    case 'wireguard':
+      return say('lab.way.outerWireguard', { ...ends, port })
+    default:
+      return outer.protocol satisfies never
+  }
+}
 
 function entryLines({ meaning, command, line, values }: Entry): string[] {
   return [

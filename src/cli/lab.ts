@@ -29,6 +29,8 @@ interface UpOptions extends Named {
   readonly backend: LabBackend
   readonly topology: LabTopology
   readonly ipv6: boolean
+  readonly ipv6Only: boolean
+  readonly timeout?: number
   readonly keep: boolean
 }
 
@@ -43,15 +45,22 @@ export function labCommand(): Command {
     .option('--nodes <count>', say('lab.option.nodes'), count, defaultSpec.nodes)
     .option('--pods <count>', say('lab.option.pods'), count, defaultSpec.podsPerNode)
     .addOption(
-      new Option('--backend <backend>', say('lab.option.backend')).choices(backends).default(defaultSpec.backend),
+      new Option('--backend <backend>', say('lab.option.backend'))
+        .choices(backends)
+        .default(defaultSpec.backend)
+        .argParser(backendParser()),
     )
     .addOption(
       new Option('--topology <topology>', say('lab.option.topology')).choices(topologies).default(defaultSpec.topology),
     )
     .option('--ipv6', say('lab.option.ipv6'), false)
+    .option('--ipv6-only', say('lab.option.ipv6Only'), false)
+    .option('--timeout <seconds>', say('lab.option.timeout'), count)
     .option('--keep', say('lab.option.keep'), false)
-    .action(({ pods, keep, ...spec }: UpOptions) =>
-      guarded({ verb: 'up', name: spec.name }, () => runUp({ spec: { ...spec, podsPerNode: pods }, keep })),
+    .action(({ pods, keep, timeout, ipv6Only, ipv6, ...spec }: UpOptions) =>
+      guarded({ verb: 'up', name: spec.name }, () =>
+        runUp({ spec: { ...spec, ipv4: !ipv6Only, ipv6: ipv6 || ipv6Only, podsPerNode: pods }, keep, timeout }),
+      ),
     )
 
   named('down', say('lab.down')).action(({ name }: Named) => guarded({ verb: 'down', name }, () => runDown(name)))
@@ -63,9 +72,10 @@ export function labCommand(): Command {
     )
 
   named('check', say('lab.check'))
+    .option('--timeout <seconds>', say('lab.option.timeoutEach'), count, 2)
     .option('--json', say('lab.option.json'), false)
-    .action(({ name, json }: Named & { json: boolean }) =>
-      guarded({ verb: 'check', name }, () => runLabCheck(name, { json })),
+    .action(({ name, json, timeout }: Named & { json: boolean; timeout: number }) =>
+      guarded({ verb: 'check', name }, () => runLabCheck(name, { json, timeout })),
     )
 
   named('way', say('lab.way'))
@@ -112,6 +122,19 @@ export function labCommand(): Command {
     .description('keeps the namespaces of labs without root; started by `heddle lab up`')
     .action(() => hold())
   return lab
+}
+
+/** One backend of those there are. Several are told apart from a slip of the pen: nodes that disagree cannot reach each other. */
+function backendParser(): (text: string) => LabBackend {
+  let before: string | undefined
+  return (text) => {
+    const names = [...(before === undefined ? [] : [before]), ...text.split(',')]
+    before = text
+    if (new Set(names).size > 1) throw new InvalidArgumentError(say('lab.up.mixed', { backends: names.join(', ') }))
+    const found = backends.find((name) => name === text)
+    if (found !== undefined) return found
+    throw new InvalidArgumentError(say('lab.up.noBackend', { backends: backends.join(', ') }))
+  }
 }
 
 /** Text of a whole number for commander; `labSpec` knows the limits. */

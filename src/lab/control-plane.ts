@@ -3,6 +3,7 @@
 import { spawn } from 'node:child_process'
 import { closeSync, openSync, writeFileSync } from 'node:fs'
 import { ipText } from '#ip/address.ts'
+import { familyOf } from '#ip/prefix.ts'
 import { nativeSys } from '#sys/addon.ts'
 import { check } from '#sys/errno.ts'
 import { CURRENT_NETNS } from '#sys/netns.ts'
@@ -29,12 +30,14 @@ export interface ControlPlane {
   readonly ended: Promise<never>
 }
 
+const innerUrl = ({ ip, port }: LabPlan['api']): string => `http://${ip.includes(':') ? `[${ip}]` : ip}:${port}`
+
 /** Opens the API's sockets here, so that the port is known and clients may connect at once; the keeper inherits them. */
 export function startControlPlane({ record, plan, paths }: Lab, program: Program): ControlPlane {
   const sys = nativeSys()
   const log = openSync(paths.keeperLog, 'a', 0o600)
   const host = listenTcp(CURRENT_NETNS, { ip: ipText('127.0.0.1'), port: 0 }, 4)
-  const fabric = listenTcp(netnsPath(plan.fabric.namespace), plan.api, 4)
+  const fabric = listenTcp(netnsPath(plan.fabric.namespace), plan.api, familyOf(plan.api.ip))
   try {
     const address = new Uint8Array(28)
     const length = check(sys.getsockname(host, address), 'getsockname')
@@ -43,7 +46,7 @@ export function startControlPlane({ record, plan, paths }: Lab, program: Program
     const named: LabRecord = { ...record, apiPort }
     writeRecord(paths, named)
     writeFileSync(paths.kubeconfig, kubeconfig(plan.spec.name, url), { mode: 0o600 })
-    writeFileSync(paths.innerKubeconfig, kubeconfig(plan.spec.name, `http://${plan.api.ip}:${plan.api.port}`), {
+    writeFileSync(paths.innerKubeconfig, kubeconfig(plan.spec.name, innerUrl(plan.api)), {
       mode: 0o600,
     })
     const child = spawn(program.file, [...program.args, 'lab', 'keeper', '--name', plan.spec.name], {

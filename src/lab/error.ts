@@ -8,6 +8,7 @@ export type LabErrorCode =
   | 'busy'
   | 'not-permitted'
   | 'not-built'
+  | 'no-kernel'
   | 'damaged'
   | 'failed'
 

@@ -1,7 +1,7 @@
 /** The lab's machines and cables: namespaces, links, addresses and routes, as a data centre has them before Kubernetes comes. */
 
 import { writeFileSync } from 'node:fs'
-import { cidrText } from '#ip/prefix.ts'
+import { cidrText, familyOf } from '#ip/prefix.ts'
 import type { IpText } from '#ip/text.ts'
 import { addrMessage } from '#netlink/addr.ts'
 import { createLink, getLink, setLink } from '#netlink/link.ts'
@@ -45,7 +45,9 @@ export const removeNamespaces = (names: readonly string[]): number =>
 /** Connects nodes and the outside to the fabric, with addresses and default routes. */
 export function connect(plan: LabPlan): void {
   const netns = netnsPath(plan.fabric.namespace)
-  writeSysctls(netns, { 'net/ipv4/ip_forward': '1', 'net/ipv6/conf/all/forwarding': '1' })
+  // A router that sends packets back where they came from would tell nodes of a shorter way.
+  const silent = { 'net/ipv4/conf/all/send_redirects': '0', 'net/ipv4/conf/default/send_redirects': '0' }
+  writeSysctls(netns, { 'net/ipv4/ip_forward': '1', 'net/ipv6/conf/all/forwarding': '1', ...silent })
   using fabric = NetlinkSocket.open({ netns })
   const switches = new Map(
     plan.fabric.switches.map(({ name, addresses }) => {
@@ -62,7 +64,17 @@ export function connect(plan: LabPlan): void {
     plugIn(fabric, node.name, { namespace: node.namespace, mac: node.mac, master: switches.get(node.switch) })
     configureNode(plan, node)
   }
+  if (plan.spec.backend === 'alloc') send(fabric, cloudRoutes(plan, switches))
 }
+
+/** What a cloud's route table says: each node's pods are behind the node. */
+const cloudRoutes = (plan: LabPlan, switches: ReadonlyMap<string, number>): Message[] =>
+  plan.nodes.flatMap((node) =>
+    node.podCidrs.map((dst) => {
+      const gateway = node.underlay.find(({ ip }) => familyOf(ip) === familyOf(dst))?.ip
+      return routeMessage('add', { dst, gateway, oif: switches.get(node.switch) })
+    }),
+  )
 
 /** A cable: the fabric's end is named after what it leads to, the other end is eth0. */
 function plugIn(

@@ -1,5 +1,6 @@
 /** The lab's network configuration, in the files that a cluster with flannel has. */
 
+import { familyOf } from '#ip/prefix.ts'
 import type { LabPlan } from './plan.ts'
 
 /** CNI's name of the pod network, as in flannel's manifest. */
@@ -7,14 +8,13 @@ export const NETWORK_NAME = 'cbr0'
 
 /** flannel's `net-conf.json`. */
 export function netConf(plan: LabPlan): object {
-  const [network, network6] = plan.podNetworks
+  const network = plan.podNetworks.find((cidr) => familyOf(cidr) === 4)
+  const network6 = plan.podNetworks.find((cidr) => familyOf(cidr) === 6)
+  const { backend } = plan.spec
   return {
-    Network: network,
+    ...(network === undefined ? { EnableIPv4: false } : { Network: network }),
     ...(network6 === undefined ? {} : { EnableIPv6: true, IPv6Network: network6 }),
-    Backend:
-      plan.spec.backend === 'host-gw'
-        ? { Type: 'host-gw' }
-        : { Type: 'vxlan', ...(plan.spec.backend === 'directrouting' ? { DirectRouting: true } : {}) },
+    Backend: backend === 'directrouting' ? { Type: 'vxlan', DirectRouting: true } : { Type: backend },
   }
 }
 

@@ -67,6 +67,14 @@ export const fdbLine = (fdb: SeenFdb, nameOf: NameOf): string =>
     fdb.state === 'permanent' && 'permanent',
   )
 
+/** The same of an IP-in-IP device. */
+export function ipipLine(link: Link): string | undefined {
+  if (link.info?.kind !== 'ipip') return undefined
+  const { local, remote } = link.info.data ?? {}
+  const end = (ip: string | undefined): string => (ip === undefined || ip === '0.0.0.0' ? 'any' : ip)
+  return words(link.name, `mtu ${link.mtu}`, `ipip remote ${end(remote)} local ${end(local)}`)
+}
+
 /** The kind-specific part of what `ip -d link show` prints for a VXLAN device; undefined for other links. */
 export function vxlanLine(link: Link, nameOf: NameOf): string | undefined {
   if (link.info?.kind !== 'vxlan') return undefined

@@ -10,6 +10,7 @@ import { isNamespaceFile } from '#sys/netns.ts'
 import type { LabView, NodeView, PodView } from './check/view.ts'
 import { netnsPath } from './paths.ts'
 import { LabError } from './error.ts'
+import { familiesOf } from './spec.ts'
 import { namespacesOf, type LabPlan, type NodePlan, type PodPlan } from './plan.ts'
 
 export interface Interface {
@@ -43,7 +44,7 @@ export function requireNamespaces(plan: LabPlan): void {
 /** The lab as it is: a pod that has no eth0 yet is shown without addresses. */
 export function observeLab(plan: LabPlan): LabView {
   return {
-    families: plan.spec.ipv6 ? [4, 6] : [4],
+    families: familiesOf(plan.spec),
     nodes: plan.nodes.map(viewNode),
     outside: {
       name: 'outside',

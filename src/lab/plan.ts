@@ -10,7 +10,7 @@ import { ipText, ipToBytes, parseIp } from '#ip/address.ts'
 import { macFromBytes } from '#ip/mac.ts'
 import { cidrText, ipNetOf } from '#ip/prefix.ts'
 import type { CidrText, IpNetText, IpText, MacText } from '#ip/text.ts'
-import type { LabSpec } from './spec.ts'
+import { familiesOf, type LabSpec } from './spec.ts'
 
 /** An address together with the prefix of its network, per family of the lab. */
 export interface Located {
@@ -80,7 +80,7 @@ const NODE_OFFSET = 10
 
 /** Plans a lab. The specification must have been checked (`labSpec`). */
 export function planLab(spec: LabSpec): LabPlan {
-  const both = (v4: string, v6: string): string[] => (spec.ipv6 ? [v4, v6] : [v4])
+  const both = (v4: string, v6: string): string[] => familiesOf(spec).map((family) => (family === 4 ? v4 : v6))
   const located = (v4: string, v6: string): Located[] => both(v4, v6).map(locate)
   const switches = (spec.topology === 'flat' ? [1] : [1, 2]).map((n) => ({
     name: `rack-${n}`,
@@ -99,7 +99,7 @@ export function planLab(spec: LabSpec): LabPlan {
       gateways: both('172.30.0.1', 'fd00:30:0::1').map(ipText),
     },
     nodes: Array.from({ length: spec.nodes }, (_, i) => planNode(spec, i + 1, both)),
-    api: { ip: ipText(`172.30.1.1`), port: API_PORT },
+    api: { ip: ipText(spec.ipv4 ? '172.30.1.1' : 'fd00:30:1::1'), port: API_PORT },
   }
 }
 
@@ -107,16 +107,15 @@ function planNode(spec: LabSpec, n: number, both: (v4: string, v6: string) => st
   const name = `worker-${n}`
   const rack = rackOf(spec, n)
   const host = NODE_OFFSET + n
-  const [underlay4, ...underlay6] = both(`172.30.${rack}.${host}`, `fd00:30:${rack}::${host}`).map(locate)
-  if (underlay4 === undefined) throw new Error('every node has an IPv4 address')
+  const v4 = `172.30.${rack}.${host}`
   return {
     name,
     index: n,
     namespace: `${spec.name}-${name}`,
     switch: `rack-${rack}`,
-    // Readable in a capture: 02:00, then the four bytes of the node's address.
-    mac: macFromBytes(Uint8Array.of(2, 0, ...ipToBytes(parseIp(underlay4.ip)))),
-    underlay: [underlay4, ...underlay6],
+    // Readable in a capture: 02:00, then the four bytes of the node's IPv4 address (that it would have, where there is none).
+    mac: macFromBytes(Uint8Array.of(2, 0, ...ipToBytes(parseIp(v4)))),
+    underlay: both(v4, `fd00:30:${rack}::${host}`).map(locate),
     gateways: both(`172.30.${rack}.1`, `fd00:30:${rack}::1`).map(ipText),
     podCidrs: both(`10.244.${n}.0/24`, `fd00:10:244:${n}::/64`).map(cidrText),
     pods: Array.from({ length: spec.podsPerNode }, (_, i) => planPod(spec, name, n, i + 1)),

@@ -22,6 +22,7 @@ const recordSchema = v.object({
     podsPerNode: v.number(),
     backend: v.picklist(backends),
     topology: v.picklist(topologies),
+    ipv4: v.optional(v.boolean(), true),
     ipv6: v.boolean(),
   }),
   /** The API server's port on 127.0.0.1 of the machine. */

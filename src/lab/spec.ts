@@ -2,10 +2,19 @@
 
 import { LabError } from './error.ts'
 
-export const backends = ['vxlan', 'directrouting', 'host-gw'] as const
+export const backends = ['vxlan', 'directrouting', 'host-gw', 'ipip', 'wireguard', 'alloc'] as const
+/** Of one's own families, IPv4 first. */
+export const familiesOf = ({ ipv4, ipv6 }: Pick<LabSpec, 'ipv4' | 'ipv6'>): readonly (4 | 6)[] => [
+  ...(ipv4 ? [4 as const] : []),
+  ...(ipv6 ? [6 as const] : []),
+]
+
 export const topologies = ['flat', 'routed'] as const
 
-/** How pods of different nodes reach each other. `directrouting` is flannel's vxlan with `DirectRouting`: plain routes within a subnet, tunnel across. */
+/**
+ * How pods of different nodes reach each other. `directrouting` is flannel's vxlan with `DirectRouting`: plain routes within a subnet, tunnel across. With
+ * `alloc` the nodes leave it to the network between them: the lab's router has a route for each node, as a cloud's table has.
+ */
 export type LabBackend = (typeof backends)[number]
 
 /** `flat`: all nodes in one subnet. `routed`: two subnets with a router between them. */
@@ -17,6 +26,8 @@ export interface LabSpec {
   readonly podsPerNode: number
   readonly backend: LabBackend
   readonly topology: LabTopology
+  /** False: IPv6 alone, between nodes too. */
+  readonly ipv4: boolean
   readonly ipv6: boolean
 }
 
@@ -32,6 +43,7 @@ export const defaultSpec: LabSpec = {
   podsPerNode: 2,
   backend: 'vxlan',
   topology: 'flat',
+  ipv4: true,
   ipv6: false,
 }
 
@@ -53,6 +65,15 @@ export function labSpec(given: Partial<LabSpec>): LabSpec {
   requireCount('pods', spec.podsPerNode, MAX_PODS_PER_NODE)
   requireOneOf('backend', spec.backend, backends)
   requireOneOf('topology', spec.topology, topologies)
+  if (!spec.ipv4 && !spec.ipv6)
+    throw new LabError('bad-spec', 'neither IPv4 nor IPv6 is asked for', 'Leave at least one of them on.')
+  if (spec.backend === 'ipip' && spec.ipv6) {
+    throw new LabError(
+      'bad-spec',
+      'backend ipip carries IPv4 only, and IPv6 is asked for',
+      'Use --backend vxlan, wireguard, host-gw or alloc with IPv6, or leave IPv6 out.',
+    )
+  }
   if (spec.backend === 'host-gw' && spec.topology === 'routed') {
     throw new LabError(
       'bad-spec',

@@ -43,6 +43,7 @@ export interface LabStatus {
   readonly phase: 'starting' | 'up'
   readonly backend: LabBackend
   readonly topology: LabTopology
+  readonly ipv4: boolean
   readonly ipv6: boolean
   readonly podNetworks: readonly CidrText[]
   readonly kubeconfig: string
@@ -66,6 +67,7 @@ export function labStatus(name: string): LabStatus {
     phase: record.phase,
     backend: record.spec.backend,
     topology: record.spec.topology,
+    ipv4: record.spec.ipv4,
     ipv6: record.spec.ipv6,
     podNetworks: plan.podNetworks,
     kubeconfig: paths.kubeconfig,

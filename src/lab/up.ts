@@ -13,6 +13,7 @@ import { demolish, lockLab } from './down.ts'
 import { LabError, messageOf } from './error.ts'
 import { connect, makeNamespaces } from './fabric.ts'
 import { isNetnsMount, makeDirectory } from './host.ts'
+import { requireDevices } from './kinds.ts'
 import { cniConf, jsonText } from './network.ts'
 import { isNetworkAvailable, podObject, POD_NAMESPACE, readyCondition, runningStatus } from './objects.ts'
 import { observeEth0 } from './observe.ts'
@@ -102,6 +103,7 @@ async function build(lab: Lab, program: Program, progress: Progress, options: Up
     () => ({ step: 'namespaces', count }),
     () => makeNamespaces(plan),
   )
+  await requireDevices(plan)
   await timed(
     onStep,
     () => ({ step: 'network', nodes: plan.nodes.length, switches: plan.fabric.switches.length }),

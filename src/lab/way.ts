@@ -13,6 +13,7 @@ import type { LabView, NodeView, Place, PodView } from './check/view.ts'
 import { fdbLine, neighLine, routeLine, vxlanLine, type NameOf } from './notation.ts'
 import { netnsPath } from './paths.ts'
 import type { LabPlan } from './plan.ts'
+import { readIpip, readWireguard } from './way-tunnels.ts'
 
 /** What an entry means; the command line has a sentence for each. */
 export type Meaning =
@@ -22,8 +23,15 @@ export type Meaning =
   | 'tunnel-neighbour'
   | 'tunnel-fdb'
   | 'tunnel-device'
+  | 'ipip-route'
+  | 'ipip-device'
+  | 'wireguard-route'
+  | 'wireguard-peer'
+  | 'wireguard-endpoint'
   | 'plain-route'
   | 'plain-neighbour'
+  | 'router-route'
+  | 'router-neighbour'
   | 'underlay-route'
   | 'underlay-direct'
   | 'underlay-neighbour'
@@ -55,10 +63,12 @@ export interface Way {
   readonly destination: IpText
   /** What the packets of this way carry around them between the nodes, where they are tunnelled. */
   readonly outer?: {
+    readonly protocol: 'vxlan' | 'ipip' | 'wireguard'
     readonly source: IpText
     readonly destination: IpText
-    readonly port: number
-    readonly vni: number
+    /** Of UDP, where it is wrapped in that. */
+    readonly port?: number
+    readonly vni?: number
   }
   readonly stops: readonly Stop[]
 }
@@ -111,7 +121,7 @@ function nodeOf(view: LabView, pod: PodView): NodeView {
 }
 
 /** One namespace's kernel, while it is read. */
-class Kernel implements Disposable {
+export class Kernel implements Disposable {
   readonly netlink: NetlinkSocket
   readonly #flag: string
 
@@ -146,6 +156,16 @@ class Kernel implements Disposable {
     }
   }
 
+  /** What the wrapped packet meets on its way to `remote`. */
+  underlayEntries(remote: IpText): Entry[] {
+    const underlay = this.route(remote)
+    const hop = underlay.gateway ?? remote
+    return [
+      this.routeEntry(hop === remote ? 'underlay-direct' : 'underlay-route', underlay, { remote, hop }),
+      ...(underlay.oif === undefined ? [] : [this.neighEntry('underlay-neighbour', hop, underlay.oif)]),
+    ]
+  }
+
   [Symbol.dispose](): void {
     this.netlink[Symbol.dispose]()
   }
@@ -162,7 +182,7 @@ function readPod(pod: PodView, destination: IpText): Entry[] {
   ]
 }
 
-interface Sending {
+export interface Sending {
   readonly entries: readonly Entry[]
   readonly outer?: Way['outer']
   /** The other tunnel end's MAC: the inner frame is addressed to it. */
@@ -173,13 +193,18 @@ function readSending(node: NodeView, destination: IpText): Sending {
   using kernel = new Kernel(node, familyOf(destination))
   const route = kernel.route(destination)
   const { gateway, oif } = route
-  if (gateway === undefined || oif === undefined) return { entries: [kernel.routeEntry('missing', route)] }
-  const device = getLink(kernel.netlink, oif)
+  const device = oif === undefined ? undefined : getLink(kernel.netlink, oif)
+  if (device !== undefined && kindOf(device) === 'wireguard')
+    return readWireguard(kernel, route, device, node, destination)
+  if (gateway === undefined || device === undefined) return { entries: [kernel.routeEntry('missing', route)] }
+  if (kindOf(device) === 'ipip') return readIpip(kernel, route, device, gateway)
   if (kindOf(device) === 'vxlan') return readTunnel(kernel, route, device, gateway)
+  // A default route knows nothing of pods: whoever is behind it has to.
+  const by = route.dst.endsWith('/0') ? 'router' : 'plain'
   return {
     entries: [
-      kernel.routeEntry('plain-route', route, { gateway, device: device.name }),
-      kernel.neighEntry('plain-neighbour', gateway, oif),
+      kernel.routeEntry(`${by}-route`, route, { gateway, device: device.name }),
+      kernel.neighEntry(`${by}-neighbour`, gateway, device.index),
     ],
   }
 }
@@ -209,15 +234,9 @@ function readTunnel(kernel: Kernel, route: SeenRoute, device: Link, gateway: IpT
   if (fdb?.dst === undefined || local === undefined || id === undefined || port === undefined) {
     return { entries, tunnelMac: mac }
   }
-  const underlay = kernel.route(fdb.dst)
-  const hop = underlay.gateway ?? fdb.dst
   return {
-    entries: [
-      ...entries,
-      kernel.routeEntry(hop === fdb.dst ? 'underlay-direct' : 'underlay-route', underlay, { remote: fdb.dst, hop }),
-      ...(underlay.oif === undefined ? [] : [kernel.neighEntry('underlay-neighbour', hop, underlay.oif)]),
-    ],
-    outer: { source: local, destination: fdb.dst, port, vni: id },
+    entries: [...entries, ...kernel.underlayEntries(fdb.dst)],
+    outer: { protocol: 'vxlan', source: local, destination: fdb.dst, port, vni: id },
     tunnelMac: mac,
   }
 }

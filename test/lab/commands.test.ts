@@ -31,6 +31,17 @@ test(
     await refused(2, /nodes is 101/, 'up', '--nodes', '101')
     await refused(2, /"many" is no whole number/, 'up', '--nodes', 'many')
     await refused(2, /udp/, 'up', '--backend', 'udp')
+    await refused(2, /ipip carries IPv4 only/, 'up', '--backend', 'ipip', '--ipv6')
+    await refused(2, /a lab has one backend, and vxlan, host-gw are several/, 'up', '--backend', 'vxlan,host-gw')
+    await refused(
+      2,
+      /a lab has one backend, and vxlan, host-gw are several/,
+      'up',
+      '--backend',
+      'vxlan',
+      '--backend',
+      'host-gw',
+    )
     await refused(2, /host-gw does not work in topology routed/, 'up', '--backend', 'host-gw', '--topology', 'routed')
     await refused(2, /"\.\.\/x" cannot name a lab/, 'up', '--name', '../x')
     await refused(2, /unknown option/, 'up', '--colour')

@@ -6,6 +6,7 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { slowness } from '../slow.ts'
 import type { LabStatus } from '#lab/status.ts'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
@@ -81,7 +82,7 @@ export class TestLab implements AsyncDisposable {
 
 export function run(file: string, args: readonly string[], env: NodeJS.ProcessEnv): Promise<Ran> {
   return new Promise((resolve, reject) => {
-    execFile(file, args, { env, maxBuffer: 32 << 20, timeout: 180_000 }, (error, stdout, stderr) => {
+    execFile(file, args, { env, maxBuffer: 32 << 20, timeout: 180_000 * slowness }, (error, stdout, stderr) => {
       if (error === null) resolve({ code: 0, stdout, stderr })
       else if (typeof error.code === 'number') resolve({ code: error.code, stdout, stderr })
       else reject(error)

@@ -11,9 +11,13 @@ export const labEn = {
   'lab.option.name': 'name of the lab',
   'lab.option.nodes': 'number of nodes, 1 to 100',
   'lab.option.pods': 'pods on each node, 1 to 100',
-  'lab.option.backend': 'how pods of different nodes reach each other: vxlan, directrouting or host-gw',
+  'lab.option.backend':
+    'how pods of different nodes reach each other: vxlan, directrouting, host-gw, ipip, wireguard or alloc',
   'lab.option.topology': 'flat (all nodes in one subnet) or routed (two subnets with a router between)',
   'lab.option.ipv6': 'IPv6 beside IPv4 (dual stack)',
+  'lab.option.ipv6Only': 'IPv6 instead of IPv4, between the nodes too',
+  'lab.option.timeout': 'seconds that agents and pods may take to get ready (default: 30, and 2 for each node)',
+  'lab.option.timeoutEach': 'seconds that each answer may take',
   'lab.option.keep': 'leave everything as it is when something fails',
   'lab.option.json': 'print JSON',
   'lab.option.content': 'print the file itself',
@@ -23,6 +27,9 @@ export const labEn = {
   'lab.argument.from': 'the pod that sends',
   'lab.argument.to': 'the pod that receives',
   'lab.up.begin': 'Lab {name}: {nodes} nodes with {pods} pods each, backend {backend}, topology {topology}, {families}',
+  'lab.up.mixed':
+    'a lab has one backend, and {backends} are several: nodes of one cluster must agree on it, or they cannot reach each other.',
+  'lab.up.noBackend': 'it must be one of {backends}.',
   'lab.up.end': 'The lab is up after {seconds} s.',
   'lab.step.namespaces': '{count} network namespaces: nodes, pods, the fabric between them, and the outside',
   'lab.step.network': 'cables and addresses: {nodes} nodes on {switches} switches, a router, the outside behind it',
@@ -44,6 +51,10 @@ export const labEn = {
   'lab.way.none': '(the kernel has no such entry)',
   'lab.way.outer':
     'between the nodes   outer {outerSource} → {outerDestination}, UDP port {port}, VNI {vni}   |   inner {source} → {destination}',
+  'lab.way.outerIpip':
+    'between the nodes   outer {outerSource} → {outerDestination}, IP in IP (protocol 4)   |   inner {source} → {destination}',
+  'lab.way.outerWireguard':
+    'between the nodes   outer {outerSource} → {outerDestination}, UDP port {port}, WireGuard   |   encrypted: {source} → {destination}',
   'lab.way.plainWire': 'between the nodes   {source} → {destination}, as it is: no tunnel, no second header',
   'lab.way.oneNode': 'One node has no way to another; make a lab of at least two to see one.',
   'lab.way.pod-route': "All that is not on the pod's own subnet goes to {gateway}: the bridge cni0 of its node.",
@@ -55,10 +66,23 @@ export const labEn = {
   'lab.way.tunnel-fdb': "Frames for that MAC are wrapped and sent to {remote}: the other node's own address.",
   'lab.way.tunnel-device':
     '{device} is a VTEP: a kernel Ethernet device that wraps whole frames in UDP (port {port}, VNI {vni}). It is no TUN; no process sees the packets.',
+  'lab.way.ipip-route':
+    "The other node's pods are behind {gateway}: the node itself, through {device}; onlink: do not ask whether that is in a subnet of mine.",
+  'lab.way.ipip-device':
+    '{device} puts a second IP header in front, addressed to the next hop of the route: 20 bytes, no MAC, no port, nothing to look up.',
+  'lab.way.wireguard-route':
+    'All pods of the cluster are behind {device}; which node gets the packet is decided there.',
+  'lab.way.wireguard-peer':
+    'This peer may have {destination}: what goes to it is encrypted for its key, and only what it encrypted may come from there.',
+  'lab.way.wireguard-endpoint':
+    'The encrypted packet goes to {remote}, in UDP; if the peer moves, the kernel follows it.',
   'lab.way.plain-route':
     'The other node {gateway} is the next hop itself, on {device}: the same packet goes on, unwrapped.',
   'lab.way.plain-neighbour':
     "The other node's MAC, learned by ARP (IPv6: neighbour discovery) as for any neighbour in the subnet.",
+  'lab.way.router-route':
+    "This node has no route to the other node's pods, only its default route: the router {gateway} knows the way.",
+  'lab.way.router-neighbour': "The router's MAC, learned as that of any neighbour.",
   'lab.way.underlay-route': 'The wrapped packet is an ordinary one of this node: to {remote} by the router {hop}.',
   'lab.way.underlay-direct': 'The wrapped packet is an ordinary one of this node: to {remote}, in the same subnet.',
   'lab.way.underlay-neighbour': 'And goes in an ordinary frame to {mac}.',

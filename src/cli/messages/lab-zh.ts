@@ -12,9 +12,12 @@ export const labZh: Readonly<Record<keyof typeof labEn, string>> = {
   'lab.option.name': '实验环境的名称',
   'lab.option.nodes': '节点数，1 到 100',
   'lab.option.pods': '每个节点上的 Pod 数，1 到 100',
-  'lab.option.backend': '跨节点 Pod 的互通方式：vxlan、directrouting 或 host-gw',
+  'lab.option.backend': '跨节点 Pod 的互通方式：vxlan、directrouting、host-gw、ipip、wireguard 或 alloc',
   'lab.option.topology': 'flat（所有节点在同一子网）或 routed（两个子网，中间有路由器）',
   'lab.option.ipv6': '在 IPv4 之外同时启用 IPv6（双栈）',
+  'lab.option.ipv6Only': '只用 IPv6 而不用 IPv4，节点之间也一样',
+  'lab.option.timeout': '等待节点代理和 Pod 就绪的秒数（默认 30 秒，每个节点再加 2 秒）',
+  'lab.option.timeoutEach': '等待每个应答的秒数',
   'lab.option.keep': '失败时保留现场',
   'lab.option.json': '输出 JSON',
   'lab.option.content': '打印文件内容',
@@ -25,6 +28,9 @@ export const labZh: Readonly<Record<keyof typeof labEn, string>> = {
   'lab.argument.to': '接收方 Pod',
   'lab.up.begin':
     '实验环境 {name}：{nodes} 个节点，每个节点 {pods} 个 Pod，后端 {backend}，拓扑 {topology}，{families}',
+  'lab.up.mixed':
+    '一个实验环境只能有一种后端，而 {backends} 不止一种：同一集群的节点必须使用相同的后端，否则无法互通。',
+  'lab.up.noBackend': '必须是以下之一：{backends}。',
   'lab.up.end': '实验环境已就绪，用时 {seconds} 秒。',
   'lab.step.namespaces': '{count} 个网络命名空间：节点、Pod、连接它们的交换网络，以及外部',
   'lab.step.network': '网线与地址：{nodes} 个节点接在 {switches} 台交换机上，一台路由器，外部在路由器之后',
@@ -46,6 +52,10 @@ export const labZh: Readonly<Record<keyof typeof labEn, string>> = {
   'lab.way.none': '（内核中没有该表项）',
   'lab.way.outer':
     '节点之间   外层 {outerSource} → {outerDestination}，UDP 端口 {port}，VNI {vni}   |   内层 {source} → {destination}',
+  'lab.way.outerIpip':
+    '节点之间   外层 {outerSource} → {outerDestination}，IP in IP（协议号 4）   |   内层 {source} → {destination}',
+  'lab.way.outerWireguard':
+    '节点之间   外层 {outerSource} → {outerDestination}，UDP 端口 {port}，WireGuard   |   已加密：{source} → {destination}',
   'lab.way.plainWire': '节点之间   {source} → {destination}，原样转发：没有隧道，也没有第二层报头',
   'lab.way.oneNode': '只有一个节点，没有跨节点的路径；至少创建两个节点才能看到。',
   'lab.way.pod-route': '不在 Pod 本子网内的目的地址都交给 {gateway}，即所在节点的网桥 cni0。',
@@ -56,8 +66,18 @@ export const labZh: Readonly<Record<keyof typeof labEn, string>> = {
   'lab.way.tunnel-fdb': '转发表 FDB：发往该 MAC 的帧封装后发给 {remote}，即对端节点自己的地址。',
   'lab.way.tunnel-device':
     '{device} 是 VTEP：内核中的以太网设备，把整个二层帧封装进 UDP（端口 {port}，VNI {vni}）。它不是 TUN 设备，数据包不经过任何用户态进程。',
+  'lab.way.ipip-route':
+    '对端节点的 Pod 网段下一跳是 {gateway}，即对端节点自己，从 {device} 发出；onlink 表示不检查下一跳是否在本机子网内。',
+  'lab.way.ipip-device':
+    '{device} 在前面加上第二个 IP 报头，目的地址就是路由的下一跳：20 字节，没有 MAC，没有端口，也不需要再查任何表。',
+  'lab.way.wireguard-route': '集群中所有 Pod 都在 {device} 之后；由它决定数据包交给哪个节点。',
+  'lab.way.wireguard-peer':
+    '{destination} 属于这个对端（peer）：发给它的包用它的公钥加密，也只接受由它加密且来自这个网段的包。',
+  'lab.way.wireguard-endpoint': '加密后的包通过 UDP 发往 {remote}；对端地址变化时，内核会自动跟随。',
   'lab.way.plain-route': '下一跳就是对端节点 {gateway}，从 {device} 发出：数据包原样转发，不封装。',
   'lab.way.plain-neighbour': '对端节点的 MAC 地址，与同一子网内的其他邻居一样由 ARP（IPv6 为邻居发现）学到。',
+  'lab.way.router-route': '本节点没有到对端 Pod 网段的路由，只有默认路由：由路由器 {gateway} 负责转发。',
+  'lab.way.router-neighbour': '路由器的 MAC 地址，与其他邻居一样学到。',
   'lab.way.underlay-route': '封装之后就是本节点的一个普通数据包：经路由器 {hop} 发往 {remote}。',
   'lab.way.underlay-direct': '封装之后就是本节点的一个普通数据包：发往同一子网内的 {remote}。',
   'lab.way.underlay-neighbour': '装入普通以太网帧，目的 MAC 为 {mac}。',
