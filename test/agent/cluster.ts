@@ -82,7 +82,7 @@ export class TestNode {
   /** GET on the agent's health socket. */
   get(path: string): Promise<{ status: number; body: string }> {
     return new Promise((resolve, reject) => {
-      const call = request({ socketPath: this.healthSocket, path, timeout: 2000 }, (response) => {
+      const call = request({ socketPath: this.healthSocket, path, timeout: 2000 * slowness }, (response) => {
         let body = ''
         response.setEncoding('utf8')
         response.on('data', (chunk: string) => (body += chunk))
@@ -193,7 +193,6 @@ export class TestCluster implements AsyncDisposable {
   }
 
   start(node: TestNode, ...flags: readonly string[]): void {
-    const log = openSync(join(node.root, 'agent.log'), 'a')
     const args = [
       ['--node-name', node.name],
       ['--kube-api-url', `http://${API}:6443`],
@@ -201,12 +200,21 @@ export class TestCluster implements AsyncDisposable {
       ['--health-listen', node.healthSocket],
       ['--log-level', 'debug'],
     ].flat()
+    this.#spawn(node, ['agent', '--until-stdin-closes', ...args, ...flags], {})
+  }
+
+  /** The same program under flanneld's command line. */
+  startFlanneld(node: TestNode, flags: readonly string[], env: NodeJS.ProcessEnv): void {
+    const args = ['flanneld', `-kube-api-url=http://${API}:6443`, ...flags]
+    this.#spawn(node, args, { HEDDLE_ROOT: node.root, HEDDLE_UNTIL_STDIN_CLOSES: '1', ...env })
+  }
+
+  #spawn(node: TestNode, args: readonly string[], more: NodeJS.ProcessEnv): void {
+    const log = openSync(join(node.root, 'agent.log'), 'a')
     // A relay outlives its agent, but not the test.
-    const env = { ...process.env, KUBECONFIG: '', HOME: this.#folder, HEDDLE_RELAY_LINGER_MS: '30000' }
+    const env = { ...process.env, KUBECONFIG: '', HOME: this.#folder, HEDDLE_RELAY_LINGER_MS: '30000', ...more }
     // A child is born in the namespace that its parent visits.
-    node.agent = inNetns(netns(node.ns), () =>
-      spawn(HEDDLE, ['agent', '--until-stdin-closes', ...args, ...flags], { env, stdio: ['pipe', log, log] }),
-    )
+    node.agent = inNetns(netns(node.ns), () => spawn(HEDDLE, args, { env, stdio: ['pipe', log, log] }))
     closeSync(log)
   }
 
@@ -240,7 +248,7 @@ export class TestCluster implements AsyncDisposable {
           const { status, body } = await node.get('/readyz')
           return status === 200 && !body.includes('"degraded": true') ? true : body
         },
-        15_000,
+        20_000,
       ).catch((error: unknown) => {
         throw new Error(`${String(error)}\n${node.log.slice(-4000)}`)
       })

@@ -31,15 +31,26 @@ const peersOf = (node: TestNode, dev = 'flannel-wg'): string[][] =>
       keepalive,
     ])
 
+const byKey = ([a = '']: string[], [b = '']: string[]): number => (a < b ? -1 : 1)
+
 const keyOf = (node: TestNode): string => node.run('wg', 'show', 'flannel-wg', 'public-key').trim()
 
 test('wireguard: keys, peers, secret, MTU; drift, restart, another key, a peer that goes', { skip }, async (t) => {
   const backend = { Type: 'wireguard', PSK, PersistentKeepaliveInterval: 25 }
   await using cluster = await TestCluster.open({ nodes: 3, farFrom: 2, backend })
-  cluster.startAll()
-  await cluster.ready()
   const [a, b, c] = [cluster.node(0), cluster.node(1), cluster.node(2)]
-  const [keyA, keyB, keyC] = [keyOf(a), keyOf(b), keyOf(c)]
+  cluster.start(a)
+  cluster.start(b)
+  await cluster.ready(a, b)
+  const [keyA, keyB, keyC] = [keyOf(a), keyOf(b), Buffer.alloc(32, 3).toString('base64')]
+  // The third node is only what it says of itself.
+  const honest = {
+    'kube-subnet-manager': 'true',
+    'backend-type': 'wireguard',
+    'backend-data': `{"PublicKey":"${keyC}","Port":51820}`,
+    'public-ip': c.address,
+  }
+  await cluster.annotate('node-2', honest)
   assert.deepEqual(await cluster.annotations('node-0'), {
     'kube-subnet-manager': 'true',
     'backend-type': 'wireguard',
@@ -49,8 +60,8 @@ test('wireguard: keys, peers, secret, MTU; drift, restart, another key, a peer t
   const wanted = [
     [keyB, PSK, '192.0.2.2:51820', '10.244.1.0/24', '25'],
     [keyC, PSK, '198.51.100.3:51820', '10.244.2.0/24', '25'],
-  ].toSorted()
-  const peers = (): string => JSON.stringify(peersOf(a).toSorted())
+  ].toSorted(byKey)
+  const peers = (): string => JSON.stringify(peersOf(a).toSorted(byKey))
   await until('both peers are there', () => peers() === JSON.stringify(wanted) || peers())
   assert.match(a.run('ip', 'route', 'show', '10.244.0.0/16'), /dev flannel-wg .*scope link/)
   assert.match(a.run('ip', '-4', 'addr', 'show', 'dev', 'flannel-wg'), /10\.244\.0\.0\/32/)
@@ -60,9 +71,9 @@ test('wireguard: keys, peers, secret, MTU; drift, restart, another key, a peer t
   assert.equal(statSync(join(a.root, 'var/lib/heddle/wgkey')).mode & 0o777, 0o600)
   assert.equal(a.run('wg', 'show', 'flannel-wg', 'private-key').trim(), secret)
 
-  const [podA, podB, podC] = [cluster.pod(a), cluster.pod(b), cluster.pod(c)]
-  for (const ns of [podA, podB, podC]) run(ns, 'ip', 'link', 'set', 'eth0', 'mtu', '1420')
-  for (const from of [podA, podB, podC]) for (const node of cluster.nodes) pings(from, `${node.subnet}.2`)
+  const [podA, podB] = [cluster.pod(a), cluster.pod(b)]
+  for (const ns of [podA, podB]) run(ns, 'ip', 'link', 'set', 'eth0', 'mtu', '1420')
+  pings(podB, '10.244.0.2')
   pings(podA, '10.244.1.2', '-M', 'do', '-s', '1392')
   run(podA, 'ip', 'link', 'set', 'eth0', 'mtu', '1500')
   assert.throws(
@@ -105,19 +116,16 @@ test('wireguard: keys, peers, secret, MTU; drift, restart, another key, a peer t
   // Killed and started again: the same device, the same key, the same sessions.
   const index = (): unknown => a.json('ip', 'link', 'show', 'flannel-wg')[0]?.['ifindex']
   const device = index()
-  const repaired = await a.metric('heddle_repairs_total')
   await cluster.stop(a, 'SIGKILL')
   pings(podA, '10.244.1.2')
   cluster.start(a)
   await cluster.ready(a)
   assert.equal(keyOf(a), keyA)
   assert.equal(index(), device)
-  assert.equal(await a.metric('heddle_repairs_total'), repaired === 0 ? 0 : await a.metric('heddle_repairs_total'))
   pings(podA, '10.244.1.2')
 
   // A hostile node: what it writes changes nothing for the others.
   const before = peers()
-  await cluster.stop(c)
   for (const [reason, annotations] of [
     ['key-taken', { 'backend-data': `{"PublicKey":"${keyB}","Port":51820}` }],
     ['own-key', { 'backend-data': `{"PublicKey":"${keyA}","Port":51820}` }],
@@ -127,7 +135,7 @@ test('wireguard: keys, peers, secret, MTU; drift, restart, another key, a peer t
   ] as const) {
     const metric = `heddle_peer_refusals_total{reason="${reason}"}`
     const counted = await a.metric(metric)
-    await cluster.annotate('node-2', annotations)
+    await cluster.annotate('node-2', { ...honest, ...annotations })
     await until(`refused: ${reason}`, async () => (await a.metric(metric)) > counted)
     assert.equal(
       JSON.stringify(peersOf(a).filter(([key]) => key === keyB)),
@@ -136,8 +144,8 @@ test('wireguard: keys, peers, secret, MTU; drift, restart, another key, a peer t
     )
   }
   pings(podA, '10.244.1.2')
-  await cluster.annotate('node-2', { 'backend-data': `{"PublicKey":"${keyC}","Port":51820}`, 'public-ip': c.address })
-  await until('the honest word is believed again', () => peers() === before)
+  await cluster.annotate('node-2', honest)
+  await until('the honest word is believed again', () => peers() === before || peers())
 
   // Another key, as after a lost disk: the old peer goes.
   await cluster.annotate('node-2', { 'backend-data': `{"PublicKey":"${foreign}","Port":51830}` })
