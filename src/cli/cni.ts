@@ -13,6 +13,7 @@ import type { HostBase } from '#cni/runtime/delegate.ts'
 import { openHost } from '#cni/runtime/host.ts'
 import { createRuntime, type AttachmentRequest, type Runtime } from '#cni/runtime/runtime.ts'
 import { registry } from '#plugins/registry.ts'
+import { installCommand, uninstallCommand } from './install/command.ts'
 import { say } from './language.ts'
 
 interface Options {
@@ -49,7 +50,7 @@ export function cniCommand(): Command {
     for (const { type } of list.plugins) versions[type] = await runtime.versions(type)
     process.stdout.write(`${JSON.stringify(versions, null, 4)}\n`)
   })
-  return command
+  return command.addCommand(installCommand()).addCommand(uninstallCommand())
 }
 
 async function run(network: string, netns: string, options: Options, act: Act): Promise<void> {
