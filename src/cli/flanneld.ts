@@ -39,7 +39,9 @@ async function run(args: readonly string[]): Promise<void> {
     return
   }
   if (wantsEtcd) throw usageError(say('flanneld.etcd'), say('flanneld.etcdRemedy'))
-  await runUntilSignal({ ...flags, nodeName: await ownNode(flags) })
+  // What flanneld has no flags for.
+  const { HEDDLE_ROOT: root, HEDDLE_SOCKET: socket, HEDDLE_UNTIL_STDIN_CLOSES: bound } = process.env
+  await runUntilSignal({ ...flags, root, socket, untilStdinCloses: bound === '1', nodeName: await ownNode(flags) })
 }
 
 function read(args: readonly string[]) {
