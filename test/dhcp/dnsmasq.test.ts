@@ -5,7 +5,8 @@ import { bridge } from '#plugins/bridge/plugin.ts'
 import { needsProgram } from '../namespace.ts'
 import { codeOf, difference, execIn, ping } from '../plugins/network-host.ts'
 import { gcInputOf, inputOf } from '../plugins/input.ts'
-import { addPod, conf, daemonOf, delPod, dhcpHost, SERVER } from './pods.ts'
+import { RpcClient } from '#ipam/dhcp/rpc-client.ts'
+import { addPod, conf, daemonOf, delPod, dhcpHost, SERVER, socketOf } from './pods.ts'
 import { dnsmasq, until } from './servers.ts'
 
 const skip = needsProgram('dnsmasq', 'dnsmasq-base')
@@ -154,6 +155,37 @@ test('no daemon: ADD 11, STATUS 50, DEL and GC are done nevertheless', { skip },
     // No interface to ask over.
     assert.equal(await codeOf(host.host.delegate('ADD', 'dhcp', input)), 8)
   }
+})
+
+test('paths of namespaces behind a prefix; a plugin that goes away ends the asking', { skip }, async () => {
+  using host = dhcpHost()
+  {
+    await using silent = await daemonOf(host, { hostPrefix: '/proc/self/root', patience: 60_000 })
+    const netns = host.pod()
+    execIn(netns, 'ip', 'link', 'add', 'eth0', 'type', 'veth', 'peer', 'name', 'x0')
+    const call = {
+      containerId: 'c1',
+      netns,
+      ifname: 'eth0',
+      args: '',
+      path: '',
+      stdin: JSON.stringify({ cniVersion: '1.1.0', ...conf() }),
+    }
+    {
+      using client = await RpcClient.open(socketOf(host))
+      const waiting = client.call('Heddle.Allocate', call, 60_000)
+      await until('it asks', () => /<[A-Z,_-]*UP/.test(execIn(netns, 'ip', '-o', 'link', 'show', 'eth0')))
+      client[Symbol.dispose]()
+      await assert.rejects(waiting, { code: 11, message: /went away/ })
+    }
+    // A DEL waits for the ADD of its attachment: it would not come back if the asking went on.
+    assert.equal(await silent.service.daemon.release(call), false)
+  }
+  await using _server = await dnsmasq(host.path, RANGE)
+  await using _daemon = await daemonOf(host, { hostPrefix: '/proc/self/root' })
+  const pod = await addPod(host, 'c2')
+  assert.match(pod.addresses(), /10\.99\.0\./)
+  await delPod(host, pod)
 })
 
 test('DHCPv6 beside DHCPv4, and alone with rapid commit; release and renewal are told', { skip }, async () => {

@@ -37,6 +37,8 @@ export interface RpcServerOptions {
 const MAX_CONNECTIONS = 1024
 /** ms for a plugin to send its call. */
 const CALL_MS = 10_000
+/** ms without a word in either direction: longer than any call waits for a server. */
+const IDLE_MS = 900_000
 /** Calls on one connection: a plugin makes one, or two when it asks what the daemon can. */
 const MAX_CALLS = 16
 
@@ -99,6 +101,7 @@ export class RpcServer implements AsyncDisposable {
       calls: 0,
     }
     const deadline = setTimeout(() => socket.destroy(), CALL_MS)
+    socket.setTimeout(IDLE_MS, () => socket.destroy())
     socket.once('close', () => {
       clearTimeout(deadline)
       this.#sockets.delete(socket)
