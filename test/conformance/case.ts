@@ -12,7 +12,7 @@ export type Basis = 'SPEC' | 'REF' | 'OPS'
 export interface Case {
   /** `area/name`, unique for its plugin. */
   readonly id: string
-  /** The plugin type it needs first of all. */
+  /** The plugin type it needs first of all; `chain` for those about several. */
   readonly plugin: string
   /** One line: what holds. */
   readonly asserts: string
@@ -25,7 +25,7 @@ export interface Case {
   /** The oldest specification that has what it asks for; a plugin that does not claim it is left alone. */
   readonly since?: '0.4.0' | '1.1.0'
   /** Throws Failed where the plugin is wrong. */
-  readonly run: (trial: Trial) => Promise<void>
+  readonly run: (trial: Trial) => Promise<unknown>
 }
 
 export type Verdict =

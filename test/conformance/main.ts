@@ -11,11 +11,11 @@ import { openTarget, type Target } from './target.ts'
 
 const root = join(import.meta.dirname, '..', '..')
 const ours = join(root, 'dist', 'cni')
-/** Heddle's own agent, with what a machine of the suite has. */
-const agent = {
-  command: [join(root, 'dist', 'bin', 'heddle'), 'agent', '--cni-only', '--log-level', 'error'],
+/** Heddle's own agent, of the same build as the plugins. */
+const agentOf = (dist: string): NonNullable<Target['daemon']> => ({
+  command: [join(dist, 'bin', 'heddle'), 'agent', '--cni-only', '--log-level', 'error'],
   socket: '/run/heddle/cni.sock',
-}
+})
 
 interface Options {
   readonly bin: string
@@ -40,7 +40,7 @@ const program = new Command('conformance')
   .description('Runs every case over a directory of CNI plugins, each case on a machine of its own made of namespaces')
   .option('--bin <dir>', 'the directory of plugins', ours)
   .option('--compare <dir...>', 'other directories, a column each; LABEL=DIR names one', [])
-  .option('--agent', 'start `heddle agent` on each machine of --bin, so that its plugins are answered by it')
+  .option('--agent', 'start the `heddle agent` beside --bin on each machine, so that its plugins are answered by it')
   .option('--only <text...>', 'cases whose name contains one of these, such as bridge/ or crash/')
   .option('--jobs <count>', 'cases at a time', count, Math.max(2, availableParallelism()))
   .option('--kills <count>', 'kills in each crash case', count, 6)
@@ -66,7 +66,10 @@ function targets(): readonly Target[] {
     return openTarget(at < 0 ? labelOf(directory) : text.slice(0, at), directory, daemon)
   }
   try {
-    return [of(options.bin, options.agent === true ? agent : undefined), ...options.compare.map((text) => of(text))]
+    return [
+      of(options.bin, options.agent === true ? agentOf(join(options.bin, '..')) : undefined),
+      ...options.compare.map((text) => of(text)),
+    ]
   } catch (error) {
     return program.error(error instanceof Error ? error.message : String(error))
   }

@@ -56,17 +56,20 @@ type Claims = ReadonlyMap<string, readonly string[]>
 
 async function claims(target: Target, cases: readonly Case[]): Promise<Claims> {
   await using machine = await Machine.make()
-  const types = new Set(cases.flatMap((test) => [test.plugin, ...(test.also ?? [])]))
+  const types = new Set(cases.flatMap(typesOf))
   const found = new Map<string, readonly string[]>()
   for (const type of types) if (target.types.has(type)) found.set(type, await claimedVersions(machine, target, type))
   return found
 }
 
+/** `chain` is about several types alike. */
+const typesOf = ({ plugin, also = [] }: Case): readonly string[] => (plugin === 'chain' ? also : [plugin, ...also])
+
 async function judge(target: Target, test: Case, claimed: Claims, kills: number): Promise<Verdict> {
-  const types = [test.plugin, ...(test.also ?? [])]
+  const types = typesOf(test)
   const missing = types.filter((type) => !target.types.has(type))
   if (missing.length > 0) return { is: 'absent', why: `the directory has no ${missing.join(', ')}` }
-  const versions = (claimed.get(test.plugin) ?? []).filter((version) =>
+  const versions = (claimed.get(types[0] ?? '') ?? []).filter((version) =>
     types.every((type) => (claimed.get(type) ?? []).includes(version)),
   )
   if (test.since !== undefined && !versions.includes(test.since)) {
@@ -116,7 +119,7 @@ async function startDaemon(machine: Machine, daemon: NonNullable<Target['daemon'
   }
 }
 
-async function inTime(work: Promise<void>, otherwise: string): Promise<void> {
+async function inTime(work: Promise<unknown>, otherwise: string): Promise<void> {
   let timer: NodeJS.Timeout | undefined
   const late = new Promise<never>((_, reject) => {
     timer = setTimeout(() => reject(new Failed(otherwise)), CASE_MS)

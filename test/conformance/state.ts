@@ -30,7 +30,8 @@ const passing = /\bfe80:|\bff00::\/8|^\s*$|\bmulticast ff/
  * Files that are no attachment's: locks and counters stay by design (host-local's format says so), and a program may keep its own house in order.
  * Only names count: what is in a shared file is judged by what the plugin answers.
  */
-const sharedFile = /\/(lock|last_reserved_ip\.\d+)$|\.lock$|^\/run\/(netns|mount|xtables\.lock)|\.(sock|pid|log)$/
+const sharedFile =
+  /\/(lock|last_reserved_ip\.\d+)$|\.lock$|^\/run\/(netns|mount|xtables\.lock)|\.(sock|pid|log)(\.\d+)?$/
 
 async function stateOf(machine: Machine): Promise<Lines> {
   const places: readonly (string | undefined)[] = [undefined, ...machine.pods]

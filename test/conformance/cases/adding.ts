@@ -13,6 +13,9 @@ import { casesOf, type Row } from './rows.ts'
 const always = (): boolean => true
 /** What tuning keeps is in files whose names, by their format, have no network in them. */
 const knowsNetwork = (s: Subject): boolean => s.keepsState && s.type !== 'tuning'
+/** Those that look at CNI_ARGS. */
+const readsArgs = (s: Subject): boolean =>
+  ['bridge', 'host-local', 'static', 'macvlan', 'tap', 'tuning'].includes(s.type)
 const makesLink = (s: Subject): boolean => s.makesLink
 const main = (s: Subject): boolean => s.role === 'main'
 const chained = (s: Subject): boolean => s.role === 'chained'
@@ -38,6 +41,13 @@ const rows: readonly Row[] = [
     'the CNI_ARGS that containerd sends are accepted',
     always,
     (t, s) => addWith(t, s, { CNI_ARGS: KUBERNETES_ARGS }),
+  ],
+  [
+    'life/unknown-args',
+    'REF',
+    'CNI_ARGS that it does not know are refused without IgnoreUnknown',
+    readsArgs,
+    unknownArgs,
   ],
   [
     'life/unknown-fields',
@@ -137,6 +147,11 @@ async function addWith(t: Trial, s: Subject, env: Readonly<Record<string, string
   const pod = await t.pod(s)
   await pod.add({ env })
   await pod.del({ env })
+}
+
+async function unknownArgs(t: Trial, s: Subject): Promise<void> {
+  const pod = await t.pod(s)
+  await pod.refused('ADD', { env: { CNI_ARGS: 'COLOUR=blue' } }, [], 'with CNI_ARGS COLOUR=blue')
 }
 
 async function unknownFields(t: Trial, s: Subject): Promise<void> {
