@@ -246,6 +246,24 @@ test(
   },
 )
 
+test('given back by another program without its alias, it gets the rest of its settings', { skip }, async () => {
+  using made = new DeviceHost()
+  const netns = made.pod()
+  const baseline = made.dump()
+  const call = { containerId: 'a', netns }
+  for (const how of ['DEL', 'GC']) {
+    await hostDevice.add(inputOf(conf, call), made.host)
+    execIn(netns, 'ip', 'link', 'set', 'eth0', 'down')
+    execIn(netns, 'ip', 'link', 'set', 'eth0', 'name', 'up0', 'alias', '', 'mtu', '1400')
+    execIn(netns, 'ip', 'link', 'set', 'up0', 'netns', made.path)
+    if (how === 'GC') await hostDevice.gc(gcInputOf(conf, []), made.host)
+    else await hostDevice.del(inputOf(conf, call), made.host)
+    assert.deepEqual(left(baseline, made), [], how)
+    assert.match(made.exec('ip', 'link', 'show', 'up0'), /[<,]UP[,>]/, how)
+    assert.match(made.exec('ip', 'link', 'show', 'up0'), /alias to the lan/, how)
+  }
+})
+
 test('GC spares valid attachments and other networks; DEL spares other plugins’ links', { skip }, async () => {
   using made = new DeviceHost()
   const netns = made.pod()

@@ -115,10 +115,16 @@ function inPod({ netlink }: Pod, ifname: string, name: string): Link | undefined
   return half?.alias === name ? half : undefined
 }
 
-/** The kernel calls a device that comes back from a vanished namespace as the pod did, or dev0, dev1 …; the alias stays. */
+/**
+ * The kernel calls a device that comes back from a vanished namespace as the pod did, or dev0, dev1 …; the alias stays. One that the reference plugin gave back has its
+ * name again, and no alias.
+ */
 const onHost = (netlink: NetlinkSocket, { name, mac }: DeviceRecord): Link | undefined => {
   const marked = listLinks(netlink).filter(({ alias }) => alias === name)
-  return marked.find((link) => link.name === name) ?? marked.find((link) => link.mac === mac) ?? marked[0]
+  const found = marked.find((link) => link.name === name) ?? marked.find((link) => link.mac === mac) ?? marked[0]
+  if (found !== undefined) return found
+  const plain = findLink(netlink, name)
+  return plain?.mac === mac && plain.alias === undefined ? plain : undefined
 }
 
 /** Everything as it was. A link that is up cannot be renamed. */
