@@ -12,6 +12,7 @@ import { gcInputOf, inputOf } from './input.ts'
 import { killedAt } from './kill-plugin.ts'
 import { reference, referenceMissing } from './reference.ts'
 import { needsProgram } from '../namespace.ts'
+import { slowness } from '../slow.ts'
 
 const bridgeConf: JsonObject = {
   cniVersion: '1.0.0',
@@ -76,7 +77,7 @@ for (const policy of ['open', 'same-bridge'])
 
 test(
   'killed at any step of ADD: DEL or GC leaves nothing',
-  { skip: needsProgram('iptables', 'iptables'), timeout: 120_000 },
+  { skip: needsProgram('iptables', 'iptables'), timeout: 120_000 * slowness },
   async () => {
     using made = new NetworkHost()
     const add = async (containerId: string) => {

@@ -7,6 +7,7 @@ import { connects, connectsOnce, difference, execIn, NetworkHost, serve } from '
 import { FirewalldHost, firewalldMissing } from './firewalld-host.ts'
 import { gcInputOf, inputOf } from './input.ts'
 import { needsProgram } from '../namespace.ts'
+import { slowness } from '../slow.ts'
 
 const noIptables = needsProgram('iptables', 'iptables')
 const SKIP = { nftables: noIptables, iptables: noIptables, firewalld: firewalldMissing } as const
@@ -63,7 +64,7 @@ test('iptables: a FORWARD policy of DROP is opened for the pod, from the pod', {
   await assert.rejects(firewall.check(input, made.host), { code: 100, message: new RegExp(a.address) })
 })
 
-test('firewalld: a zone lets the pod through', { skip: SKIP.firewalld, timeout: 120_000 }, async () => {
+test('firewalld: a zone lets the pod through', { skip: SKIP.firewalld, timeout: 120_000 * slowness }, async () => {
   using made = new NetworkHost()
   using firewalld = await FirewalldHost.start(made)
   await outside(made)
@@ -97,7 +98,7 @@ test('firewalld: a zone lets the pod through', { skip: SKIP.firewalld, timeout: 
 
 test(
   'firewalld: a reload forgets the sources, and opens no bridge',
-  { skip: SKIP.firewalld, timeout: 120_000 },
+  { skip: SKIP.firewalld, timeout: 120_000 * slowness },
   async () => {
     using made = new NetworkHost()
     using firewalld = await FirewalldHost.start(made)
@@ -131,7 +132,7 @@ test('without a message bus the backend firewalld says so', async () => {
 })
 
 for (const backend of BACKENDS) {
-  const options = { skip: SKIP[backend], timeout: 180_000 }
+  const options = { skip: SKIP[backend], timeout: 180_000 * slowness }
 
   test(`${backend}: pods of bridges with a policy do not reach each other`, options, async () => {
     using made = new NetworkHost()

@@ -7,6 +7,7 @@ import { portmap } from '#plugins/portmap/plugin.ts'
 import { connects, connectsOnce, execIn, NetworkHost, ping, serve } from './network-host.ts'
 import { gcInputOf, inputOf } from './input.ts'
 import { needsProgram } from '../namespace.ts'
+import { slowness } from '../slow.ts'
 
 const bridgeConf = {
   name: 'net1',
@@ -25,7 +26,8 @@ const BACKENDS: readonly [Backend, string | false][] = [
 ]
 /** The same with each backend. */
 const each = (name: string, work: (backend: Backend) => Promise<void>): void => {
-  for (const [backend, skip] of BACKENDS) test(`${backend}: ${name}`, { skip, timeout: 120_000 }, () => work(backend))
+  for (const [backend, skip] of BACKENDS)
+    test(`${backend}: ${name}`, { skip, timeout: 120_000 * slowness }, () => work(backend))
 }
 
 const conf = (portMappings: readonly JsonObject[], extra: JsonObject = {}): JsonObject => ({

@@ -133,7 +133,7 @@ for (const type of ['bridge', 'ptp'])
   ] as const)
     test(
       `${type}: ${from}: the other checks it and deletes it, the first time`,
-      { skip: referenceMissing, timeout: 60_000 },
+      { skip: referenceMissing, timeout: 60_000 * slowness },
       async () => {
         using made = new NetworkHost()
         const warm = made.pod()
