@@ -12,6 +12,7 @@ export interface AgentMetrics {
   readonly refusals: Counter
   readonly sources: Gauge
   readonly entries: Gauge
+  readonly conflicts: Gauge
   readonly operations: Counter
   readonly failures: Counter
   readonly repairs: Counter
@@ -72,6 +73,10 @@ export function agentMetrics(build: { readonly version: string; readonly node: s
       help: 'Parts that contribute to what the kernel should hold.',
     }),
     entries: registry.gauge({ name: 'heddle_state_entries', help: 'Entries that the kernel should hold.' }),
+    conflicts: registry.gauge({
+      name: 'heddle_state_conflicts',
+      help: 'Entries that two parts want to be different things; the first keeps its way.',
+    }),
     operations: registry.counter({
       name: 'heddle_reconcile_operations',
       help: 'Changes sent to the kernel, by what was done (add, change, remove) and kind of entry.',

@@ -25,6 +25,9 @@ export function parseListen(text: string): ListenAddress | undefined {
   return { kind: 'tcp', host: host === '' ? '127.0.0.1' : host, port }
 }
 
+/** More pages, by path: what each shows as JSON. */
+export type Pages = Map<string, (query: URLSearchParams) => unknown>
+
 export class HealthServer implements AsyncDisposable {
   readonly #server: Server
   readonly #address: ListenAddress
@@ -34,8 +37,13 @@ export class HealthServer implements AsyncDisposable {
     this.#address = address
   }
 
-  static async listen(address: ListenAddress, health: Health, registry: Registry): Promise<HealthServer> {
-    const server = createServer((request, response) => answer(request, response, health, registry))
+  static async listen(
+    address: ListenAddress,
+    health: Health,
+    registry: Registry,
+    pages: Pages = new Map(),
+  ): Promise<HealthServer> {
+    const server = createServer((request, response) => answer(request, response, health, registry, pages))
     server.requestTimeout = 5_000
     server.headersTimeout = 5_000
     server.keepAliveTimeout = 5_000
@@ -77,8 +85,14 @@ function prepareSocket(path: string): void {
   rmSync(path)
 }
 
-function answer(request: IncomingMessage, response: ServerResponse, health: Health, registry: Registry): void {
-  const path = (request.url ?? '').split('?', 1)[0]
+function answer(
+  request: IncomingMessage,
+  response: ServerResponse,
+  health: Health,
+  registry: Registry,
+  pages: Pages,
+): void {
+  const [path = '', query = ''] = (request.url ?? '').split('?', 2)
   if (request.method !== 'GET' && request.method !== 'HEAD') return send(response, 405, 'text/plain', 'only GET\n')
   if (path === '/healthz' || path === '/livez') {
     const silence = health.silence()
@@ -99,7 +113,13 @@ function answer(request: IncomingMessage, response: ServerResponse, health: Heal
       ? send(response, 200, 'application/openmetrics-text; version=1.0.0; charset=utf-8', registry.text('openmetrics'))
       : send(response, 200, 'text/plain; version=0.0.4; charset=utf-8', registry.text('prometheus'))
   }
-  return send(response, 404, 'text/plain', 'there are /healthz, /readyz and /metrics\n')
+  const page = pages.get(path)
+  if (page !== undefined) {
+    const body = JSON.stringify(page(new URLSearchParams(query)), undefined, 2)
+    return send(response, 200, 'application/json', `${body}\n`)
+  }
+  const others = [...pages.keys()].map((name) => `, ${name}`).join('')
+  return send(response, 404, 'text/plain', `there are /healthz, /readyz, /metrics${others}\n`)
 }
 
 function send(response: ServerResponse, status: number, type: string, body: string): void {

@@ -11,11 +11,12 @@ import { clusterConfig } from './cluster.ts'
 import { openCniService } from './cni-service.ts'
 import { startDhcpService } from './dhcp-service.ts'
 import { FlannelAgent } from './flannel-agent.ts'
-import { HealthServer } from './health-server.ts'
+import { HealthServer, type Pages } from './health-server.ts'
 import { Health } from './health.ts'
 import { lockAgent } from './lock.ts'
 import { errorFields, openLog, type Log } from './log.ts'
 import type { AgentOptions } from './options.ts'
+import { reportState } from './state-report.ts'
 import { openRelay } from './relay.ts'
 
 const BEAT = 1_000
@@ -32,7 +33,9 @@ export async function runAgent(options: AgentOptions, version: string, signal: A
   const health = new Health()
   const beat = setInterval(() => health.beat(), BEAT)
   stack.defer(() => clearInterval(beat))
-  if (options.health !== undefined) stack.use(await HealthServer.listen(options.health, health, metrics.registry))
+  const pages: Pages = new Map()
+  if (options.health !== undefined)
+    stack.use(await HealthServer.listen(options.health, health, metrics.registry, pages))
   if (options.dhcp) stack.use(startDhcpService(paths.dhcpSocket, metrics, health, log))
   stack.use(await openCniService(paths, metrics, health, log, options))
   if (cluster !== undefined) {
@@ -41,7 +44,8 @@ export async function runAgent(options: AgentOptions, version: string, signal: A
     const { relaySocket: socket } = paths
     const relay = await openRelay({ socket, version, metrics: metrics.relay, log, env: process.env })
     const kernel = new RelayKernel(openKernel(log), relay)
-    stack.use(new FlannelAgent({ cluster, paths, connect, kernel, metrics, health, log }))
+    const { reconciler } = stack.use(new FlannelAgent({ cluster, paths, connect, kernel, metrics, health, log }))
+    stack.use(reportState({ state: reconciler, pages, metrics, log }))
   }
   log.info({ version, pid: process.pid, root: paths.root === '' ? '/' : paths.root }, 'the agent runs')
   await aborted(signal)
