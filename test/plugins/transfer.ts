@@ -27,6 +27,13 @@ export async function transfer(from: string, to: string, address: string, bytes:
   return taken
 }
 
+/** The quickest of some tries, which end when one is quick enough: the machine may be busy. */
+export async function quickest(enough: number, ...args: Parameters<typeof transfer>): Promise<number> {
+  let best = Number.POSITIVE_INFINITY
+  for (let i = 0; i < 5 && best >= enough; i++) best = Math.min(best, await transfer(...args))
+  return best
+}
+
 if (import.meta.main) {
   const [, , role, address = '', port = '', bytes = ''] = process.argv
   if (role === 'sink') {
