@@ -139,6 +139,9 @@ export function refuseUnknownArgs(args: ReadonlyMap<string, string>, known: read
   }
 }
 
+/** What some plugin of a chain may be asked for by CNI_ARGS. All of them see the same variable, so none refuses what is meant for another. Source: CNI CONVENTIONS.md. */
+export const wellKnownArgs: readonly string[] = ['IP', 'GATEWAY', 'MAC']
+
 /** CNI_PATH as a list. */
 export const splitPath = (text: string): readonly string[] => text.split(':').filter((dir) => dir !== '')
 

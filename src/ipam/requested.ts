@@ -2,6 +2,7 @@
 
 import * as v from 'valibot'
 
+import { refuseUnknownArgs, wellKnownArgs } from '#cni/env.ts'
 import { invalidConfig, invalidEnvironment } from '#cni/errors.ts'
 import type { PluginInput } from '#cni/plugin.ts'
 import { parseWith, stringList } from '#cni/schema.ts'
@@ -24,8 +25,9 @@ export interface Requests {
 const argsSchema = v.object({ cni: v.nullish(v.object({ ips: v.nullish(stringList) })) })
 const runtimeSchema = v.object({ ips: v.nullish(stringList) })
 
-/** Throws CniError 4 or 7 naming the place and the text that is no address. */
+/** Throws CniError 4 or 7 naming the place and the text that is no address, 4 for CNI_ARGS that no plugin knows. */
 export function requestedOf(input: PluginInput): Requests {
+  refuseUnknownArgs(input.args, wellKnownArgs)
   const { args, runtimeConfig, name } = input.config
   const env = input.args.get('IP')
   return {

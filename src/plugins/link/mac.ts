@@ -2,6 +2,7 @@
 
 import * as v from 'valibot'
 
+import { refuseUnknownArgs, wellKnownArgs } from '#cni/env.ts'
 import { invalidConfig, invalidEnvironment } from '#cni/errors.ts'
 import type { PluginInput } from '#cni/plugin.ts'
 import { macSchema, parseWith } from '#cni/schema.ts'
@@ -11,8 +12,9 @@ import type { MacText } from '#ip/text.ts'
 const argsSchema = v.object({ cni: v.nullish(v.object({ mac: v.nullish(v.union([macSchema, v.literal('')])) })) })
 const runtimeSchema = v.object({ mac: v.nullish(v.union([macSchema, v.literal('')])) })
 
-/** `runtimeConfig.mac`, else `args.cni.mac`, else MAC of CNI_ARGS. Throws CniError 7 or 4 for what is no unicast MAC. */
+/** `runtimeConfig.mac`, else `args.cni.mac`, else MAC of CNI_ARGS. Throws CniError 7 or 4 for what is no unicast MAC, 4 for CNI_ARGS that no plugin knows. */
 export function requestedMac(input: PluginInput): MacText | undefined {
+  refuseUnknownArgs(input.args, wellKnownArgs)
   const { args, runtimeConfig, name } = input.config
   const runtime = parseWith(runtimeSchema, runtimeConfig, `runtimeConfig of network ${JSON.stringify(name)}`).mac
   const config = parseWith(argsSchema, args, `args of network ${JSON.stringify(name)}`).cni?.mac
