@@ -7,7 +7,7 @@ import type { KubeClient } from '#kube/client.ts'
 import { findLink } from '#netlink/link.ts'
 import { NetlinkSocket } from '#netlink/socket.ts'
 import { systemClock } from '#sys/clock.ts'
-import { keyOf, normal } from '#state/entry.ts'
+import { keyOf, normal, type Entry } from '#state/entry.ts'
 import type { Kernel } from '#state/kernel.ts'
 import { Reconciler } from '#state/reconciler.ts'
 import { same } from '#state/same.ts'
@@ -48,6 +48,9 @@ export interface FlannelAgentOptions {
 }
 
 const TICK = 500
+
+/** Settings that make a device more distrustful. In a container that is not privileged nobody can write them, and packets flow without. */
+const isHardening = (entry: Entry): boolean => entry.kind === 'sysctl' && !/forward(ing)?$/.test(entry.key)
 
 export class FlannelAgent implements AsyncDisposable {
   readonly #options: FlannelAgentOptions
@@ -353,6 +356,7 @@ export class FlannelAgent implements AsyncDisposable {
     return network
       .ownPlan(local)
       .map(({ entry }) => normal(entry))
+      .filter((entry) => !isHardening(entry))
       .filter((entry) => {
         const seen = this.#reconciler.seen.get(keyOf(entry))
         return seen === undefined || !same(entry, seen)

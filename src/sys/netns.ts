@@ -23,6 +23,8 @@ export class NetnsError extends Error {
 
 /** Where this thread is now: the innermost excursion's namespace, or home. */
 let current: number | undefined
+/** Its device and inode, which tell namespaces apart while one is open. */
+let currentIdentity: string | undefined
 
 /**
  * Runs `fn` with this thread in the namespace, and comes back. Like `ip netns exec`, but without a process.
@@ -30,27 +32,45 @@ let current: number | undefined
  * `fn` must be synchronous: what runs after an `await` would run at home, or worse. Sockets opened inside stay in that
  * namespace for good, /proc/sys/net is that namespace's, and child processes started inside are born there. Excursions
  * nest. If the way back is barred the process aborts, because everything it did from then on would hit the wrong network.
+ * To be where one is already takes no step, and so no right to take one (CAP_SYS_ADMIN).
  */
 export function inNetns<T>(netns: Netns, fn: () => T, sys: Sys = nativeSys()): T {
   if (types.isAsyncFunction(fn)) throw asyncExcursion()
   const home = (current ??= firstExcursion(sys))
+  const homeIdentity = (currentIdentity ??= identityOf(home))
   const target = typeof netns === 'number' ? netns : openNetns(netns, sys)
   try {
+    const identity = identityOf(target)
+    if (identity !== undefined && identity === homeIdentity) return synchronous(fn)
     enter(target, netns, sys)
     current = target
+    currentIdentity = identity
     try {
-      const result = fn()
-      if (types.isPromise(result)) {
-        result.catch(() => undefined)
-        throw asyncExcursion()
-      }
-      return result
+      return synchronous(fn)
     } finally {
       current = home
+      currentIdentity = homeIdentity
       if (sys.setns(home, CLONE_NEWNET) < 0) process.abort()
     }
   } finally {
     if (target !== netns) sys.close(target)
+  }
+}
+
+function synchronous<T>(fn: () => T): T {
+  const result = fn()
+  if (!types.isPromise(result)) return result
+  result.catch(() => undefined)
+  throw asyncExcursion()
+}
+
+/** Undefined for what is no open file, as a fake's descriptors are. */
+function identityOf(fd: number): string | undefined {
+  try {
+    const { dev, ino } = fstatSync(fd)
+    return `${dev}:${ino}`
+  } catch {
+    return undefined
   }
 }
 

@@ -203,18 +203,24 @@ export class TestCluster implements AsyncDisposable {
     this.#spawn(node, ['agent', '--until-stdin-closes', ...args, ...flags], {})
   }
 
-  /** The same program under flanneld's command line. */
-  startFlanneld(node: TestNode, flags: readonly string[], env: NodeJS.ProcessEnv): void {
-    const args = ['flanneld', `-kube-api-url=http://${API}:6443`, ...flags]
-    this.#spawn(node, args, { HEDDLE_ROOT: node.root, HEDDLE_UNTIL_STDIN_CLOSES: '1', ...env })
+  /** The same program under flanneld's command line; `around` comes before it, to take rights away for example. */
+  startFlanneld(
+    node: TestNode,
+    flags: readonly string[],
+    env: NodeJS.ProcessEnv,
+    around: readonly [string, ...string[]] = ['env'],
+  ): void {
+    const [program, ...before] = around
+    const args = [...before, HEDDLE, 'flanneld', `-kube-api-url=http://${API}:6443`, ...flags]
+    this.#spawn(node, args, { HEDDLE_ROOT: node.root, HEDDLE_UNTIL_STDIN_CLOSES: '1', ...env }, program)
   }
 
-  #spawn(node: TestNode, args: readonly string[], more: NodeJS.ProcessEnv): void {
+  #spawn(node: TestNode, args: readonly string[], more: NodeJS.ProcessEnv, program = HEDDLE): void {
     const log = openSync(join(node.root, 'agent.log'), 'a')
     // A relay outlives its agent, but not the test.
     const env = { ...process.env, KUBECONFIG: '', HOME: this.#folder, HEDDLE_RELAY_LINGER_MS: '30000', ...more }
     // A child is born in the namespace that its parent visits.
-    node.agent = inNetns(netns(node.ns), () => spawn(HEDDLE, args, { env, stdio: ['pipe', log, log] }))
+    node.agent = inNetns(netns(node.ns), () => spawn(program, args, { env, stdio: ['pipe', log, log] }))
     closeSync(log)
   }
 

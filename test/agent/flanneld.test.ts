@@ -128,3 +128,34 @@ test('without a bridge packets to absent pods end at a route', { skip: needsRoot
   await until('the subnet file', () => existsSync(node.subnetFile))
   assert.match(readFileSync(node.subnetFile, 'utf8'), /FLANNEL_IPMASQ=false/)
 })
+
+/** A container that is not privileged: two capabilities, and /proc/sys read-only. */
+const unprivileged = [
+  'unshare',
+  '--mount',
+  'sh',
+  '-c',
+  'mount --bind /proc/sys /proc/sys && mount -o remount,ro,bind /proc/sys && exec setpriv --bounding-set=-all,+net_admin,+net_raw --inh-caps=-all,+net_admin,+net_raw --no-new-privs "$@"',
+  'sh',
+] as const
+
+test('ready and programmed in a container that is not privileged', { skip: needsRoot }, async () => {
+  await using cluster = await TestCluster.open({ nodes: 2, backend: { Type: 'vxlan' }, conf: { EnableNFTables: true } })
+  const [node, peer] = [cluster.node(0), cluster.node(1)]
+  // As kubelet leaves it.
+  node.run('sysctl', '-qw', 'net.ipv4.ip_forward=1')
+  cluster.startFlanneld(
+    node,
+    ['--ip-masq', '--kube-subnet-mgr', '--healthz-port=18081'],
+    { NODE_NAME: node.name },
+    unprivileged,
+  )
+  cluster.start(peer)
+  const ready = (): boolean => http(node, '/readyz').startsWith('200 ')
+  await until('ready by HTTP', ready).catch((error: unknown) => {
+    throw new Error(`${http(node, '/readyz')}\n${node.log.slice(-4000)}`, { cause: error })
+  })
+  await until('a route to the peer', () => node.run('ip', 'route', 'show', `${peer.subnet}.0/24`) !== '')
+  await until('masquerade', () => node.run('nft', 'list', 'ruleset').includes('masquerade'))
+  assert.ok(existsSync(node.subnetFile))
+})
