@@ -48,6 +48,8 @@ function wireText({ outer, source, destination }: Way): string {
       return say('lab.way.outer', { ...ends, port, vni })
     case 'ipip':
       return say('lab.way.outerIpip', ends)
+    case 'udp':
+      return say('lab.way.outerUdp', { ...ends, port })
     case 'wireguard':
       return say('lab.way.outerWireguard', { ...ends, port })
     default:

@@ -1,5 +1,7 @@
 /** Whether this machine's kernel has the devices that a backend needs: asked before anything waits for them. */
 
+import { existsSync } from 'node:fs'
+
 import { createLink, deleteLink } from '#netlink/link.ts'
 import type { LinkInfo } from '#netlink/link-kinds.ts'
 import { NetlinkSocket } from '#netlink/socket.ts'
@@ -8,6 +10,8 @@ import { LabError } from './error.ts'
 import { netnsPath } from './paths.ts'
 import type { LabPlan } from './plan.ts'
 import type { LabBackend } from './spec.ts'
+
+const TUN_FILE = '/dev/net/tun'
 
 const NEEDED: { readonly [backend in LabBackend]?: LinkInfo } = {
   vxlan: { kind: 'vxlan', data: { id: 1, port: 8472 } },
@@ -18,6 +22,12 @@ const NEEDED: { readonly [backend in LabBackend]?: LinkInfo } = {
 
 /** Tries in the outside's namespace, which is not connected yet. Throws `LabError` `no-kernel`. */
 export async function requireDevices({ spec, outside }: LabPlan): Promise<void> {
+  if (spec.backend === 'udp' && !existsSync(TUN_FILE))
+    throw new LabError(
+      'no-kernel',
+      `backend udp needs ${TUN_FILE}, which this machine does not have`,
+      'Load the module (modprobe tun), or use another backend: --backend host-gw needs none.',
+    )
   const info = NEEDED[spec.backend]
   if (info === undefined) return
   using netlink = NetlinkSocket.open({ netns: netnsPath(outside.namespace) })

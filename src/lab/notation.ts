@@ -67,6 +67,10 @@ export const fdbLine = (fdb: SeenFdb, nameOf: NameOf): string =>
     fdb.state === 'permanent' && 'permanent',
   )
 
+/** The same of a TUN device. */
+export const tunLine = (link: Link): string | undefined =>
+  link.info?.kind === 'tun' ? words(link.name, `mtu ${link.mtu}`, 'tun type tun') : undefined
+
 /** The same of an IP-in-IP device. */
 export function ipipLine(link: Link): string | undefined {
   if (link.info?.kind !== 'ipip') return undefined

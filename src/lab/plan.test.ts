@@ -18,7 +18,9 @@ const anySpec: fc.Arbitrary<LabSpec> = fc
   })
   .filter(
     ({ backend, topology, ipv4, ipv6 }) =>
-      (ipv4 || ipv6) && !(backend === 'host-gw' && topology === 'routed') && !(backend === 'ipip' && ipv6),
+      (ipv4 || ipv6) &&
+      !(backend === 'host-gw' && topology === 'routed') &&
+      !((backend === 'ipip' || backend === 'udp') && ipv6),
   )
 
 test('three nodes, flat: every name and address', () => {
@@ -135,7 +137,8 @@ test('a bad specification is refused with the field, the value and what to do', 
   refused({ nodes: 2.5 }, /2\.5/, /whole number/)
   refused({ podsPerNode: Number.NaN }, /pods is NaN/, /whole number/)
   refused({ backend: 'host-gw', topology: 'routed' }, /host-gw does not work in topology routed/, /directrouting/)
-  refused({ backend: 'udp' as 'vxlan' }, /backend is "udp"/, /vxlan, directrouting, host-gw/)
+  refused({ backend: 'gre' as 'vxlan' }, /backend is "gre"/, /vxlan, directrouting, host-gw/)
+  refused({ backend: 'udp', ipv6: true }, /udp carries IPv4 only/, /vxlan/)
   for (const bad of ['', 'Lab', 'a/b', '../x', '-a', 'a-', 'x'.repeat(21), 'a b', 'a\n'])
     assert.throws(() => labName(bad), { code: 'bad-name' }, bad)
   for (const good of ['lab', 'a', '1', 'my-lab-2', 'x'.repeat(20)]) assert.equal(labName(good), good)

@@ -2,7 +2,7 @@
 
 import { LabError } from './error.ts'
 
-export const backends = ['vxlan', 'directrouting', 'host-gw', 'ipip', 'wireguard', 'alloc'] as const
+export const backends = ['vxlan', 'directrouting', 'host-gw', 'udp', 'ipip', 'wireguard', 'alloc'] as const
 /** Of one's own families, IPv4 first. */
 export const familiesOf = ({ ipv4, ipv6 }: Pick<LabSpec, 'ipv4' | 'ipv6'>): readonly (4 | 6)[] => [
   ...(ipv4 ? [4 as const] : []),
@@ -67,10 +67,10 @@ export function labSpec(given: Partial<LabSpec>): LabSpec {
   requireOneOf('topology', spec.topology, topologies)
   if (!spec.ipv4 && !spec.ipv6)
     throw new LabError('bad-spec', 'neither IPv4 nor IPv6 is asked for', 'Leave at least one of them on.')
-  if (spec.backend === 'ipip' && spec.ipv6) {
+  if ((spec.backend === 'ipip' || spec.backend === 'udp') && spec.ipv6) {
     throw new LabError(
       'bad-spec',
-      'backend ipip carries IPv4 only, and IPv6 is asked for',
+      `backend ${spec.backend} carries IPv4 only, and IPv6 is asked for`,
       'Use --backend vxlan, wireguard, host-gw or alloc with IPv6, or leave IPv6 out.',
     )
   }

@@ -1,4 +1,4 @@
-/** The way through devices that wrap packets instead of frames: IP-in-IP and WireGuard. */
+/** The way through devices that wrap packets instead of frames: IP-in-IP, WireGuard, and the TUN device of udp. */
 
 import { contains, familyOf, parseCidr } from '#ip/prefix.ts'
 import { parseIp } from '#ip/address.ts'
@@ -8,7 +8,7 @@ import type { Link } from '#netlink/link-codec.ts'
 import type { SeenRoute } from '#netlink/route-codec.ts'
 import { readDevice, WIREGUARD, type SeenWgPeer } from '#netlink/wireguard.ts'
 import type { NodeView } from './check/view.ts'
-import { ipipLine } from './notation.ts'
+import { ipipLine, tunLine } from './notation.ts'
 import { netnsPath } from './paths.ts'
 import type { Entry, Kernel, Sending } from './way.ts'
 
@@ -28,6 +28,26 @@ export function readIpip(kernel: Kernel, route: SeenRoute, device: Link, gateway
   return local === undefined
     ? { entries }
     : { entries, outer: { protocol: 'ipip', source: local, destination: gateway } }
+}
+
+/** Flannel's, and so the lab's. */
+const UDP_PORT = 8285
+
+/** One route for all pods into a process, which knows the peers; the kernel does not. */
+export function readUdp(kernel: Kernel, route: SeenRoute, device: Link, node: NodeView, there: NodeView): Sending {
+  const [source, remote] = [node, there].map(({ ips }) => ips.find((ip) => familyOf(ip) === 4))
+  const entries: Entry[] = [
+    kernel.routeEntry('udp-route', route, { device: device.name }),
+    {
+      meaning: 'udp-device',
+      command: `ip -d link show ${device.name}`,
+      line: tunLine(device),
+      values: { device: device.name, remote: remote ?? '?', port: String(UDP_PORT) },
+    },
+    ...(remote === undefined ? [] : kernel.underlayEntries(remote)),
+  ]
+  if (source === undefined || remote === undefined) return { entries }
+  return { entries, outer: { protocol: 'udp', source, destination: remote, port: UDP_PORT } }
 }
 
 /** One route for all pods; which peer gets a packet is decided by the device, from the peers' allowed IPs. */

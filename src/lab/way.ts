@@ -13,7 +13,7 @@ import type { LabView, NodeView, Place, PodView } from './check/view.ts'
 import { fdbLine, neighLine, routeLine, vxlanLine, type NameOf } from './notation.ts'
 import { netnsPath } from './paths.ts'
 import type { LabPlan } from './plan.ts'
-import { readIpip, readWireguard } from './way-tunnels.ts'
+import { readIpip, readUdp, readWireguard } from './way-tunnels.ts'
 
 /** What an entry means; the command line has a sentence for each. */
 export type Meaning =
@@ -25,6 +25,8 @@ export type Meaning =
   | 'tunnel-device'
   | 'ipip-route'
   | 'ipip-device'
+  | 'udp-route'
+  | 'udp-device'
   | 'wireguard-route'
   | 'wireguard-peer'
   | 'wireguard-endpoint'
@@ -63,7 +65,7 @@ export interface Way {
   readonly destination: IpText
   /** What the packets of this way carry around them between the nodes, where they are tunnelled. */
   readonly outer?: {
-    readonly protocol: 'vxlan' | 'ipip' | 'wireguard'
+    readonly protocol: 'vxlan' | 'ipip' | 'wireguard' | 'udp'
     readonly source: IpText
     readonly destination: IpText
     /** Of UDP, where it is wrapped in that. */
@@ -79,7 +81,7 @@ export function readWay(view: LabView, from: PodView, to: PodView, family: 4 | 6
   const destination = ipOf(to, family)
   const here = nodeOf(view, from)
   const there = nodeOf(view, to)
-  const sending = readSending(here, destination)
+  const sending = readSending(here, there, destination)
   return {
     from,
     to,
@@ -189,13 +191,14 @@ export interface Sending {
   readonly tunnelMac?: MacText | undefined
 }
 
-function readSending(node: NodeView, destination: IpText): Sending {
+function readSending(node: NodeView, there: NodeView, destination: IpText): Sending {
   using kernel = new Kernel(node, familyOf(destination))
   const route = kernel.route(destination)
   const { gateway, oif } = route
   const device = oif === undefined ? undefined : getLink(kernel.netlink, oif)
   if (device !== undefined && kindOf(device) === 'wireguard')
     return readWireguard(kernel, route, device, node, destination)
+  if (device !== undefined && kindOf(device) === 'tun') return readUdp(kernel, route, device, node, there)
   if (gateway === undefined || device === undefined) return { entries: [kernel.routeEntry('missing', route)] }
   if (kindOf(device) === 'ipip') return readIpip(kernel, route, device, gateway)
   if (kindOf(device) === 'vxlan') return readTunnel(kernel, route, device, gateway)

@@ -15,6 +15,11 @@ interface CheckJson {
 
 const labs = [
   {
+    flags: ['--backend', 'udp', '--topology', 'routed'],
+    skip: false,
+    route: /^10\.244\.0\.0\/16 dev flannel0 .*scope link/,
+  },
+  {
     flags: ['--backend', 'ipip', '--topology', 'routed'],
     skip: needsKernel('ipip'),
     route: /via 172\.30\.1\.12 dev flannel\.ipip .*onlink$/,

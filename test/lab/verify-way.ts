@@ -20,8 +20,13 @@ export async function verifyWay(
       assert.ok(line !== undefined, `${place}: ${command} shows nothing`)
       const [program = '', ...words] = command.split(' ')
       const printed = lab.inside(place, program, ...words).replace(/\s+/g, ' ')
-      if (meaning === 'tunnel-device' || meaning === 'arrival-device' || meaning === 'ipip-device') {
-        for (const part of [/vxlan id \d+ .* dstport \d+ |ipip remote \S+ local \S+/, /mtu \d+/]) {
+      if (
+        meaning === 'tunnel-device' ||
+        meaning === 'arrival-device' ||
+        meaning === 'ipip-device' ||
+        meaning === 'udp-device'
+      ) {
+        for (const part of [/vxlan id \d+ .* dstport \d+ |ipip remote \S+ local \S+|tun type tun/, /mtu \d+/]) {
           for (const word of (part.exec(line)?.[0] ?? 'nothing').split(' ')) assert.ok(printed.includes(word), word)
         }
         continue

@@ -12,7 +12,7 @@ export const labEn = {
   'lab.option.nodes': 'number of nodes, 1 to 100',
   'lab.option.pods': 'pods on each node, 1 to 100',
   'lab.option.backend':
-    'how pods of different nodes reach each other: vxlan, directrouting, host-gw, ipip, wireguard or alloc',
+    'how pods of different nodes reach each other: vxlan, directrouting, host-gw, udp, ipip, wireguard or alloc',
   'lab.option.topology': 'flat (all nodes in one subnet) or routed (two subnets with a router between)',
   'lab.option.ipv6': 'IPv6 beside IPv4 (dual stack)',
   'lab.option.ipv6Only': 'IPv6 instead of IPv4, between the nodes too',
@@ -55,6 +55,8 @@ export const labEn = {
     'between the nodes   outer {outerSource} → {outerDestination}, IP in IP (protocol 4)   |   inner {source} → {destination}',
   'lab.way.outerWireguard':
     'between the nodes   outer {outerSource} → {outerDestination}, UDP port {port}, WireGuard   |   encrypted: {source} → {destination}',
+  'lab.way.outerUdp':
+    'between the nodes   outer {outerSource} → {outerDestination}, UDP port {port}   |   inner {source} → {destination}, nothing between',
   'lab.way.plainWire': 'between the nodes   {source} → {destination}, as it is: no tunnel, no second header',
   'lab.way.oneNode': 'One node has no way to another; make a lab of at least two to see one.',
   'lab.way.pod-route': "All that is not on the pod's own subnet goes to {gateway}: the bridge cni0 of its node.",
@@ -70,6 +72,9 @@ export const labEn = {
     "The other node's pods are behind {gateway}: the node itself, through {device}; onlink: do not ask whether that is in a subnet of mine.",
   'lab.way.ipip-device':
     '{device} puts a second IP header in front, addressed to the next hop of the route: 20 bytes, no MAC, no port, nothing to look up.',
+  'lab.way.udp-route': 'All pods of the cluster are behind {device}; which node gets the packet is decided there.',
+  'lab.way.udp-device':
+    '{device} is a TUN: a process, the relay, reads the packet, finds the node that has this subnet and sends the packet to {remote} in UDP (port {port}), with no header of its own.',
   'lab.way.wireguard-route':
     'All pods of the cluster are behind {device}; which node gets the packet is decided there.',
   'lab.way.wireguard-peer':

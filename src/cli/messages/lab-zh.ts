@@ -12,7 +12,7 @@ export const labZh: Readonly<Record<keyof typeof labEn, string>> = {
   'lab.option.name': '实验环境的名称',
   'lab.option.nodes': '节点数，1 到 100',
   'lab.option.pods': '每个节点上的 Pod 数，1 到 100',
-  'lab.option.backend': '跨节点 Pod 的互通方式：vxlan、directrouting、host-gw、ipip、wireguard 或 alloc',
+  'lab.option.backend': '跨节点 Pod 的互通方式：vxlan、directrouting、host-gw、udp、ipip、wireguard 或 alloc',
   'lab.option.topology': 'flat（所有节点在同一子网）或 routed（两个子网，中间有路由器）',
   'lab.option.ipv6': '在 IPv4 之外同时启用 IPv6（双栈）',
   'lab.option.ipv6Only': '只用 IPv6 而不用 IPv4，节点之间也一样',
@@ -56,6 +56,8 @@ export const labZh: Readonly<Record<keyof typeof labEn, string>> = {
     '节点之间   外层 {outerSource} → {outerDestination}，IP in IP（协议号 4）   |   内层 {source} → {destination}',
   'lab.way.outerWireguard':
     '节点之间   外层 {outerSource} → {outerDestination}，UDP 端口 {port}，WireGuard   |   已加密：{source} → {destination}',
+  'lab.way.outerUdp':
+    '节点之间   外层 {outerSource} → {outerDestination}，UDP 端口 {port}   |   内层 {source} → {destination}，中间没有其他报头',
   'lab.way.plainWire': '节点之间   {source} → {destination}，原样转发：没有隧道，也没有第二层报头',
   'lab.way.oneNode': '只有一个节点，没有跨节点的路径；至少创建两个节点才能看到。',
   'lab.way.pod-route': '不在 Pod 本子网内的目的地址都交给 {gateway}，即所在节点的网桥 cni0。',
@@ -70,6 +72,9 @@ export const labZh: Readonly<Record<keyof typeof labEn, string>> = {
     '对端节点的 Pod 网段下一跳是 {gateway}，即对端节点自己，从 {device} 发出；onlink 表示不检查下一跳是否在本机子网内。',
   'lab.way.ipip-device':
     '{device} 在前面加上第二个 IP 报头，目的地址就是路由的下一跳：20 字节，没有 MAC，没有端口，也不需要再查任何表。',
+  'lab.way.udp-route': '集群中所有 Pod 都在 {device} 之后；由它决定数据包交给哪个节点。',
+  'lab.way.udp-device':
+    '{device} 是 TUN 设备：转发进程（relay）读出数据包，查到拥有该网段的节点，再通过 UDP（端口 {port}）发往 {remote}，不添加任何自己的报头。',
   'lab.way.wireguard-route': '集群中所有 Pod 都在 {device} 之后；由它决定数据包交给哪个节点。',
   'lab.way.wireguard-peer':
     '{destination} 属于这个对端（peer）：发给它的包用它的公钥加密，也只接受由它加密且来自这个网段的包。',
