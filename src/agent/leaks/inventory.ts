@@ -66,6 +66,8 @@ export interface SeenFile {
 }
 
 export interface Inventory {
+  /** Records are kept here. Without any, this may be another agent's root, or a version that kept none: nothing without a record is Heddle's for certain. */
+  readonly hasRecords: boolean
   readonly records: readonly SeenRecord[]
   readonly linkRecords: readonly SeenLinkRecord[]
   readonly caches: readonly SeenCache[]

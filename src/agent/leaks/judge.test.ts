@@ -12,6 +12,7 @@ import { ownerOfComment } from './observe.ts'
 import { judgeSandbox, type PathFact } from './sandbox.ts'
 
 const nothing: Inventory = {
+  hasRecords: true,
   records: [],
   linkRecords: [],
   caches: [],
@@ -111,6 +112,19 @@ describe('what is a leftover', () => {
     assert.deepEqual(kinds(judge({ ...nothing, links: [{ ...vethOf(a, false), kind: 'dummy' }] })), [], 'borrowed')
     const records = [{ record: recordOf(a), sandbox: 'live' }] as const
     assert.deepEqual(kinds(judge({ ...nothing, records, links: [vethOf(a, false)] })), [])
+  })
+
+  test('where no records are kept, nothing without one is a leftover', () => {
+    const seen = { ...nothing, hasRecords: false, rules: [rulesOf(a)], links: [vethOf(a, false)] }
+    const { leftovers, unclaimed } = judge(seen)
+    assert.deepEqual(leftovers, [])
+    assert.deepEqual(
+      unclaimed.map(({ kind, owner }) => [kind, owner]),
+      [
+        ['rules', a],
+        ['link', a],
+      ],
+    )
   })
 
   test('temporary files of the dead, but only old ones', () => {

@@ -41,7 +41,7 @@ export interface Leftover {
 
 /** Somebody's, perhaps: nothing proves that it is Heddle's. It is told and never removed. */
 export interface Unclaimed {
-  readonly kind: 'address' | 'cache' | 'link'
+  readonly kind: 'address' | 'cache' | 'link' | 'rules'
   readonly owner: Partial<AttachmentName>
   readonly object: string
   readonly reason: LeakReason
@@ -66,17 +66,33 @@ export function judge(inventory: Inventory): Judgement {
   const leftovers = [
     ...attachments(inventory),
     ...linkRecords(inventory, known),
-    ...rules(inventory, known),
-    ...links(inventory, known),
+    ...(inventory.hasRecords ? ownerless(inventory, known) : []),
     ...inventory.files.filter(({ ageMs }) => ageMs > FILE_AGE_MS).map(fileLeftover),
   ]
   return {
     leftovers: leftovers.filter(({ owner }) => owner === undefined || !isBusy(owner)),
-    unclaimed: unclaimed(inventory, known).filter(
+    unclaimed: [...unclaimed(inventory, known), ...unprovable(inventory, known)].filter(
       ({ owner: { network, ...rest } }) => network === undefined || !isBusy({ network, ...rest }),
     ),
   }
 }
+
+const ownerless = (inventory: Inventory, known: Known): readonly Leftover[] => [
+  ...rules(inventory, known),
+  ...links(inventory, known),
+]
+
+/** Where no records are kept, what would be a leftover elsewhere. */
+const unprovable = (inventory: Inventory, known: Known): readonly Unclaimed[] =>
+  inventory.hasRecords
+    ? []
+    : ownerless(inventory, known).map(({ kind, owner, object, reason, detail }) => ({
+        kind: kind === 'link' ? kind : 'rules',
+        owner: owner ?? {},
+        object,
+        reason,
+        detail,
+      }))
 
 interface Known {
   /** Attachments that some record names, whatever became of their sandbox: their DEL takes all of them away. */

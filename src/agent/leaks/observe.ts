@@ -1,6 +1,6 @@
 /** Reads an inventory from the kernel and the disk. Changes nothing. */
 
-import { readdirSync, readFileSync, statSync, type Dirent } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, statSync, type Dirent } from 'node:fs'
 import { join } from 'node:path'
 
 import { listRecords } from '#cni/attachment/record.ts'
@@ -39,6 +39,7 @@ export async function observeLeaks({ host, busy, withAddresses }: ObserveOptions
   const rules = seenRules(host)
   const folder = host.records
   return {
+    hasRecords: folder !== undefined && existsSync(folder),
     links,
     rules,
     caches,
