@@ -181,9 +181,12 @@ function getLinkMessage(ref: LinkRef): Message {
   return linkMessage(() => `link show ${ref}`, RTM.GETLINK, 0, ref, attributes)
 }
 
-/** Like `getLink`, but undefined when there is none. */
+/** Like `getLink`, but undefined when there is none, and so for what no link can be called. */
 export const findLink = (socket: NetlinkSocket, ref: LinkRef): Link | undefined =>
-  socket.find(getLinkMessage(ref), readLink, ERRNO.ENODEV)
+  typeof ref === 'string' && !mayBeName(ref) ? undefined : socket.find(getLinkMessage(ref), readLink, ERRNO.ENODEV)
+
+/** IFNAMSIZ with its NUL, and no NUL before. */
+const mayBeName = (text: string): boolean => text !== '' && !text.includes('\0') && Buffer.byteLength(text) <= 15
 
 /** Like `ip link add`, with the alias if one is given. */
 export function createLink(socket: NetlinkSocket, link: NewLink): void {

@@ -11,8 +11,10 @@ import { findLink } from '#netlink/link.ts'
 import { getRoute } from '#netlink/route.ts'
 import type { Element } from '#nft/element.ts'
 import { ensureTable } from '#nft/ensure.ts'
+import { NftError } from '#nft/error.ts'
 import { listTables } from '#nft/list.ts'
 import type { NetlinkSocket } from '#netlink/socket.ts'
+import { hasCode } from '#sys/errno.ts'
 import { ipOf } from '../link/configure.ts'
 import { hostNetns, writeSysctls } from '../link/host-netns.ts'
 import { all, undoing, type Undo } from '../link/undo.ts'
@@ -57,7 +59,18 @@ async function mapByNft(
 ): Promise<void> {
   const { nft } = hostNetns(host)
   const table = hostPortTable(conf.conditions)
-  await ensureTable(nft, table)
+  try {
+    await ensureTable(nft, table)
+  } catch (error) {
+    // A table without conditions is Heddle's alone: then it is not the configuration's fault.
+    const { v4, v6 } = conf.conditions
+    if (!(error instanceof NftError) || error.code !== 'refused' || (v4 === '' && v6 === '')) throw error
+    throw invalidConfig(
+      `nft takes no rule with the conditions ${JSON.stringify([v4, v6].filter((text) => text !== '').join(' | '))}`,
+      `"conditionsV4" and "conditionsV6" are matches in nft's language, such as ["ip", "saddr", "10.0.0.0/8"]; ${error.message}`,
+      { cause: error },
+    )
+  }
   host.failpoint('portmap.map')
   undo.add('host ports', () => void dropOwned(nft, table, input.config.name, input))
   const elements = ports.flatMap((port) => elementsOf(port, conf.nat))
@@ -107,10 +120,25 @@ function allowLocalhost(host: PluginHost, ports: readonly HostPort[]): void {
 }
 
 function linkTowards(host: PluginHost, address: IpNetText): string {
-  const { oif } = getRoute(host.netlink, ipOf(address))
+  const oif = outputOf(host.netlink, address)
   const link = oif === undefined ? undefined : findLink(host.netlink, oif)
-  if (link === undefined) throw invalidConfig(`the host has no route to the pod's address ${address}`)
+  if (link === undefined) {
+    throw invalidConfig(
+      `the host has no route to the pod's address ${address}`,
+      'put portmap after the plugin that connects the pod with the host',
+    )
+  }
   return link.name
+}
+
+function outputOf(socket: NetlinkSocket, address: IpNetText): number | undefined {
+  try {
+    return getRoute(socket, ipOf(address)).oif
+  } catch (error) {
+    // What the kernel says without a route, and with one that refuses.
+    if (hasCode(error, 'ENETUNREACH', 'EHOSTUNREACH', 'EACCES', 'EINVAL')) return undefined
+    throw error
+  }
 }
 
 /** Every table of host ports that exists: networks with conditions have their own. */
