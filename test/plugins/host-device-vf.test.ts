@@ -93,6 +93,26 @@ test('set before the pod has it, put back after the pod had it; CHECK sees the c
   }
 })
 
+test('the address that comes with the call goes before the configuration’s', { skip }, async () => {
+  using made = new CardHost()
+  const { plugin, card } = made
+  const call = { containerId: 'a', netns: made.pod() }
+  const { mac: _, ...without } = conf
+  for (const [raw, args, mac] of [
+    [conf, { MAC: fakeMac(1) }, fakeMac(1)],
+    [{ ...conf, runtimeConfig: { mac: fakeMac(2) } }, { MAC: fakeMac(1) }, fakeMac(2)],
+    [without, {}, FRESH.mac],
+    [{ name: 'net1', type: 'host-device', device: 'up0', ipam: lanIpam }, { MAC: fakeMac(1) }, fakeMac(1)],
+  ] as const) {
+    const result = await plugin.add(inputOf(raw, { ...call, args }), made.host)
+    assert.equal(card.functions[3]?.mac, mac)
+    assert.equal(result.interfaces[0]?.mac, mac === FRESH.mac ? OWN : mac)
+    await plugin.check(inputOf(raw, { ...call, args, prevResult: result }), made.host)
+    await plugin.del(inputOf(raw, call), made.host)
+    assert.deepEqual(card.functions[3], FRESH)
+  }
+})
+
 test('what the card refuses, and every failing step, leaves all as it was', { skip }, async () => {
   using made = new CardHost()
   const { plugin, card } = made

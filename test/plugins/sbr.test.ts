@@ -214,7 +214,7 @@ test('CHECK finds what is wrong', { skip }, async () => {
     '-6 rule flush table 100',
     'route del default table 100',
     '-6 route flush table 100',
-    'link set net1 name net7',
+    'link del net1',
   ]
   for (const [i, harm] of harms.entries()) {
     const call = await pod(made, `a${i}`)

@@ -1,15 +1,16 @@
 /**
- * How fast a direction is: `transfer.ts sink ADDRESS PORT BYTES` prints "ready", receives so many bytes on one connection and prints the milliseconds from the first to the
- * last; `transfer.ts source ADDRESS PORT BYTES` sends them.
+ * How fast a direction is: `transfer.ts sink ADDRESS PORT BYTES` prints "ready", receives so many bytes on one connection and prints when the last one came;
+ * `transfer.ts source ADDRESS PORT BYTES` prints when it is connected, and sends them. Both in milliseconds of the machine's clock.
  */
 
-import { execFile, spawn } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { connect, createServer } from 'node:net'
+import { run } from './network-host.ts'
 
 const program = new URL(import.meta.url).pathname
 
-/** Sends `bytes` from a namespace to an address in another; how long it took to receive them, in milliseconds. */
+/** Sends `bytes` from a namespace to an address in another; the milliseconds from the connection to the last byte, never less than it took. */
 export async function transfer(from: string, to: string, address: string, bytes: number): Promise<number> {
   const port = 5900
   const args = [address, String(port), String(bytes)]
@@ -20,9 +21,11 @@ export async function transfer(from: string, to: string, address: string, bytes:
   let out = ''
   sink.stdout.setEncoding('utf8').on('data', (text: string) => (out += text))
   await once(sink.stdout, 'data')
-  execFile('nsenter', [`--net=${from}`, process.execPath, program, 'source', ...args], { timeout: 60_000 })
-  await once(sink, 'exit')
-  const taken = Number(out.replace('ready', ''))
+  const [{ stdout }] = await Promise.all([
+    run('nsenter', [`--net=${from}`, process.execPath, program, 'source', ...args], { timeout: 60_000 }),
+    once(sink, 'exit'),
+  ])
+  const taken = Number(out.replace('ready', '')) - Number(stdout)
   if (out === 'ready' || !Number.isFinite(taken)) throw new Error(`nothing came from ${from} to ${address} in ${to}`)
   return taken
 }
@@ -39,11 +42,9 @@ if (import.meta.main) {
   if (role === 'sink') {
     const server = createServer((socket) => {
       let left = Number(bytes)
-      let start = 0
       socket.on('data', (chunk) => {
-        start ||= performance.now()
         left -= chunk.length
-        if (left <= 0) process.stdout.write(String(performance.now() - start), () => process.exit(0))
+        if (left <= 0) process.stdout.write(String(Date.now()), () => process.exit(0))
       })
     })
     server.listen(Number(port), address, () => void process.stdout.write('ready'))
@@ -51,6 +52,9 @@ if (import.meta.main) {
   } else {
     const socket = connect(Number(port), address)
     socket.on('error', () => process.exit(1))
-    socket.on('connect', () => socket.end(Buffer.alloc(Number(bytes))))
+    socket.on('connect', () => {
+      process.stdout.write(String(Date.now()))
+      socket.end(Buffer.alloc(Number(bytes)))
+    })
   }
 }

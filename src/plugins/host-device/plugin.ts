@@ -6,10 +6,12 @@ import { emptyResult, type Result } from '#cni/result.ts'
 import { specVersions } from '#cni/version.ts'
 import { checkFailed } from '#ipam/check-failed.ts'
 import type { Link } from '#netlink/link-codec.ts'
+import type { VfSettings } from '#netlink/link-vf.ts'
 import type { NetlinkSocket } from '#netlink/socket.ts'
 import { allocate } from '../link/allocate.ts'
 import { checkInterface, configureInterface } from '../link/configure.ts'
 import { asksOverLink } from '../link/ipam-link.ts'
+import { requestedMac } from '../link/mac.ts'
 import { openPod, openPodIfThere } from '../link/pod.ts'
 import { refuseBareResult, refuseTakenName, staleRecords, type Call } from '../link/pod-link.ts'
 import { readRecord } from '../link/record.ts'
@@ -27,7 +29,7 @@ import {
 import { describe, selectDevice } from './select.ts'
 import { functionOf, pciOf } from './sysfs.ts'
 import { cardOf, recordOf, wrongVf, type VfCard } from './vf.ts'
-import { asksAnything, vfConf } from './vf-config.ts'
+import { asksAnything, vfConf, type VfConf } from './vf-config.ts'
 
 const TYPE = 'host-device'
 
@@ -53,13 +55,13 @@ async function add(input: PluginInput, host: PluginHost, sysfs: string, card: Vf
     if (input.config.ipam.type === '') refuseBareResult(input)
     await returnForgotten(host, card)
     if (conf.isUserspace) {
-      const claim = claimOf(conf, undefined, sysfs, card)
+      const claim = claimOf(conf, undefined, input, sysfs, card)
       if (claim !== undefined) takeUserspace(call, claim)
       return addresses(call)
     }
     if (conf.selector.by === 'name') restoreStray(host, conf.selector.name)
     const device = selectDevice(host.netlink, conf, sysfs)
-    await moveIn(call, device, claimOf(conf, device, sysfs, card))
+    await moveIn(call, device, claimOf(conf, device, input, sysfs, card))
     const { ips, routes, dns } = await addresses(call)
     const link = await configureInterface(pod, input.ifname, ips, routes, { enableDad: true })
     host.failpoint('host-device.configured')
@@ -68,26 +70,31 @@ async function add(input: PluginInput, host: PluginHost, sysfs: string, card: Vf
   })
 }
 
-/** Throws CniError 7 where settings are asked for that only a virtual function has. An address that the runtime brings is for whom it may concern. */
+/** Throws CniError 7 where settings are asked for that only a virtual function has. The address that a runtime gives with the call is for one alone too. */
 function claimOf(
   { vf, selector, what }: HostDeviceConf,
   link: Link | undefined,
+  input: PluginInput,
   sysfs: string,
   card: VfCard,
 ): VfClaim | undefined {
-  const { settings, field } = vf
-  if (!asksAnything(settings)) return undefined
   const pci = selector.by === 'pci' ? selector.id : link === undefined ? undefined : pciOf(sysfs, link.name)
   const place = pci === undefined ? undefined : functionOf(sysfs, pci)
   const now = place === undefined ? undefined : card.read(place)
-  if (place !== undefined && now !== undefined) return { card, settings, record: recordOf(place, settings, now), what }
-  if (field === undefined) return undefined
+  if (place !== undefined && now !== undefined) {
+    const settings = settingsFor(input, vf)
+    return asksAnything(settings) ? { card, settings, record: recordOf(place, settings, now), what } : undefined
+  }
+  if (vf.field === undefined) return undefined
   const which = link?.name ?? describe(selector)
-  throw invalidConfig(
-    `${what}: ${JSON.stringify(field)} is for a virtual function, which ${which} is not`,
-    'leave it out',
-  )
+  const field = JSON.stringify(vf.field)
+  throw invalidConfig(`${what}: ${field} is for a virtual function, which ${which} is not`, 'leave it out')
 }
+
+const settingsFor = (input: PluginInput, { settings }: VfConf): VfSettings => ({
+  ...settings,
+  mac: requestedMac(input) ?? settings.mac,
+})
 
 /** Those of a device without a link belong to no interface. */
 async function addresses({ input, host, undo }: Call): Promise<Result> {
@@ -124,7 +131,7 @@ async function check(input: PluginInput, host: PluginHost, sysfs: string, card: 
   if (prevResult === undefined) throw invalidConfig('CHECK needs the previous result', 'the runtime passes prevResult')
   if (config.ipam.type !== '') await host.delegate('CHECK', config.ipam.type, input)
   const { vf } = readRecord(host, config.name, input) ?? {}
-  const wrong = vf === undefined ? undefined : wrongVf(card, vf, conf.vf.settings)
+  const wrong = vf === undefined ? undefined : wrongVf(card, vf, settingsFor(input, conf.vf))
   if (wrong !== undefined) throw checkFailed(wrong)
   if (conf.isUserspace) return
   using pod = openPod(input.netns)

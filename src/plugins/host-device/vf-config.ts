@@ -7,7 +7,6 @@ import type { PluginInput } from '#cni/plugin.ts'
 import { intSchema, macSchema, parseWith } from '#cni/schema.ts'
 import { isGroupMac } from '#ip/mac.ts'
 import { VLAN_PROTOCOL, type VfSettings } from '#netlink/link-vf.ts'
-import { requestedMac } from '../link/mac.ts'
 
 const onOff = v.nullish(v.picklist(['on', 'off', '']))
 /** Mbit/s; 0 for no limit. */
@@ -39,7 +38,7 @@ export interface VfConf {
   readonly field?: string | undefined
 }
 
-/** Throws CniError 7 naming field and value. */
+/** What the configuration itself says; an address may come with the call. Throws CniError 7 naming field and value. */
 export function vfConf(input: PluginInput, what: string): VfConf {
   const fields = parseWith(schema, input.config.raw, what)
   const own = fields.mac || undefined
@@ -49,7 +48,7 @@ export function vfConf(input: PluginInput, what: string): VfConf {
   const isLimited = (min ?? undefined) !== undefined || (max ?? undefined) !== undefined
   return {
     settings: {
-      mac: requestedMac(input) ?? own,
+      mac: own,
       vlan: vlanOf(fields, what),
       spoofCheck: switchOf(fields.spoofchk),
       trust: switchOf(fields.trust),
