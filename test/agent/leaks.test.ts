@@ -235,6 +235,39 @@ test('a link that lived in the pod alone: its address and its records go', { ski
   assert.deepEqual(left, [])
 })
 
+test(
+  'a pod with limited bandwidth: the device of the host that its shaping needs goes too',
+  { skip: needsRoot },
+  async () => {
+    using node = new TestNode()
+    const raw = {
+      type: 'bandwidth',
+      ingressRate: 1_000_000,
+      ingressBurst: 100_000,
+      egressRate: 1_000_000,
+      egressBurst: 100_000,
+    }
+    const usual = listOf()
+    const list = { ...usual, plugins: [...usual.plugins, { type: raw.type, raw }] }
+    const before = await warm(node, node.pod('first'))
+    const [live, dead] = [node.pod('live'), node.pod('dead')]
+    await node.add(list, live)
+    const withOne = node.made.dump()
+    await node.add(list, dead)
+    assert.equal(node.made.exec('ip', '-o', 'link', 'show', 'type', 'ifb').trim().split('\n').length, 2)
+    node.end(dead)
+    const finder = finderOf(node)
+    await until(
+      'all of it is removed',
+      async () => (await finder.round()).failed.length === 0 && listRecords(recordFolder(node.root)).length === 4,
+      20_000 * slowness,
+    )
+    assert.deepEqual(difference(withOne, node.made.dump()), [])
+    await node.runtime.del(list, live)
+    assert.deepEqual(difference(before, node.made.dump()), [])
+  },
+)
+
 test('the container comes back in another sandbox between the two looks', { skip: needsRoot }, async () => {
   using node = new TestNode()
   const list = listOf()

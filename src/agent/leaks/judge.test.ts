@@ -110,6 +110,9 @@ describe('what is a leftover', () => {
     assert.deepEqual(kinds(judge({ ...nothing, links: [vethOf(a, false)] })), ['link'])
     assert.deepEqual(kinds(judge({ ...nothing, links: [vethOf(a)] })), [])
     assert.deepEqual(kinds(judge({ ...nothing, links: [{ ...vethOf(a, false), kind: 'dummy' }] })), [], 'borrowed')
+    const ifb = { ...vethOf(a, false), index: 8, name: 'ifb1', kind: 'ifb' }
+    assert.deepEqual(kinds(judge({ ...nothing, links: [ifb] })), ['link'])
+    assert.deepEqual(kinds(judge({ ...nothing, links: [ifb, vethOf(a)] })), [], 'its pod lives')
     const records = [{ record: recordOf(a), sandbox: 'live' }] as const
     assert.deepEqual(kinds(judge({ ...nothing, records, links: [vethOf(a, false)] })), [])
   })

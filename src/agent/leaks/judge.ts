@@ -195,9 +195,9 @@ export function ownerOfAlias(alias: string): AttachmentName | undefined {
 /** Kinds that Heddle makes on the host and that nothing takes away by itself. Devices that it only borrows are never deleted. */
 const MADE: ReadonlySet<string> = new Set(['veth', 'ifb'])
 
-function links({ links: seen }: Inventory, { aliases }: Known): readonly Leftover[] {
+function links({ links: seen }: Inventory, { aliases, liveAliases }: Known): readonly Leftover[] {
   return seen
-    .filter((link) => MADE.has(link.kind) && !isLive(link) && !aliases.has(link.alias))
+    .filter(({ kind, alias }) => MADE.has(kind) && !aliases.has(alias) && !liveAliases.has(alias))
     .map(({ index, name, alias }) => ({
       kind: 'link',
       key: `link ${index} ${alias}`,
