@@ -16,7 +16,7 @@ import { setup } from './setup.mjs'
 import { Problem, runTool } from './setup/problem.mjs'
 
 /** The whole run; what is still running then is ended, and the run has failed. */
-const RUN_LIMIT_MS = 14 * 60_000
+const RUN_LIMIT_MS = 20 * 60_000
 /** One test, or one file. */
 const TEST_LIMIT_MS = 5 * 60_000
 /** Tests of the kernel share it: more at once would only wait for its locks. */
