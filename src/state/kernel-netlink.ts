@@ -194,8 +194,10 @@ export class NetlinkKernel implements Kernel {
     return found
   }
 
-  #remember({ do: verb, entry }: Operation): void {
+  #remember(operation: Operation): void {
+    const { do: verb, entry } = operation
     const key = keyOf(entry)
+    this.#wireguardWatch.applied(operation)
     if (entry.kind === 'nft') {
       if (verb === 'remove') this.#tables.delete(key)
       else this.#tables.set(key, entry)

@@ -87,6 +87,25 @@ test('a peer that roams is left where the kernel found it, as long as its sessio
   assert.equal(isAsWanted(watch.take('flannel-wg', device(stale), wanted)), false)
 })
 
+test('who undoes a repair before the next look is seen nevertheless', () => {
+  const watch = open()
+  const bent = device(peer({ allowedIps: [cidrText('10.244.1.0/25')], lastHandshake: NOW - 9, rxBytes: 5n }))
+  watch.changes('flannel-wg', device(peer({ lastHandshake: NOW - 9, rxBytes: 5n })), wanted)
+  for (let i = 0; i < 2; i++) {
+    assert.equal(watch.changes('flannel-wg', bent, wanted).length, 1, 'the same damage again')
+    watch.applied({ do: 'change', entry: wantedPeer, from: wantedPeer })
+  }
+  assert.deepEqual(
+    watch.changes('flannel-wg', device(), wanted).map(({ what }) => what),
+    ['gone'],
+    'removed right after it was put back',
+  )
+  watch.applied({ do: 'add', entry: wantedPeer })
+  const moved = device(peer({ endpoint: at('192.0.2.99') }))
+  const [change] = watch.changes('flannel-wg', moved, wanted)
+  assert.equal(change?.what === 'seen' && same(wantedPeer, change.entry), false, 'an endpoint bent right after it')
+})
+
 test('at the first look a live session tells that an endpoint is right', () => {
   const elsewhere = { endpoint: at('203.0.113.7', 1024), rxBytes: 5n }
   assert.equal(

@@ -7,6 +7,7 @@
  */
 
 import type { Endpoint, SeenWgDevice, SeenWgPeer } from '#netlink/wireguard.ts'
+import type { Operation } from './diff.ts'
 import { keyOf, type Entry, type Key, type WgPeerEntry, type WireguardEntry } from './entry.ts'
 import type { NodeState } from './node-state.ts'
 import type { Change } from './kernel.ts'
@@ -68,6 +69,18 @@ export class WireguardWatch {
     }
     for (const key of before.keys()) found.push({ what: 'gone', key })
     return found
+  }
+
+  /** What was just done to the kernel is there, until it is looked at: who changes it back at once shall not go unseen. */
+  applied({ do: verb, entry }: Operation): void {
+    if (entry.kind === 'wireguard') {
+      const { privateKey: _, ...seen } = entry
+      if (verb !== 'remove') this.#devices.set(entry.dev, seen)
+    } else if (entry.kind === 'wgpeer') {
+      const key = keyOf(entry)
+      if (verb === 'remove') this.#known.delete(key)
+      else this.#known.set(key, { actual: entry.endpoint, rxBytes: this.#known.get(key)?.rxBytes ?? 0n, entry })
+    }
   }
 
   forget(dev: string): void {
