@@ -82,7 +82,9 @@ export class TestNode {
   /** GET on the agent's health socket. */
   get(path: string): Promise<{ status: number; body: string }> {
     return new Promise((resolve, reject) => {
-      const call = request({ socketPath: this.healthSocket, path, timeout: 2000 * slowness }, (response) => {
+      // A connection of its own: the server closes idle ones, maybe in the moment of the next request.
+      const to = { socketPath: this.healthSocket, path, timeout: 2000 * slowness, agent: false } as const
+      const call = request(to, (response) => {
         let body = ''
         response.setEncoding('utf8')
         response.on('data', (chunk: string) => (body += chunk))

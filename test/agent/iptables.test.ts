@@ -3,7 +3,10 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 
-import { needsProgram } from '../namespace.ts'
+import { agentMetrics } from '#agent/agent-metrics.ts'
+import { FlannelRules } from '#agent/flannel-rules.ts'
+import { silentLog } from '#agent/log.ts'
+import { needsProgram, needsRoot } from '../namespace.ts'
 import { slowness } from '../slow.ts'
 import { run, TestCluster, until, type TestNode } from './cluster.ts'
 
@@ -134,3 +137,19 @@ test(
     assert.match(a.run('iptables', '-t', 'nat', '-S', 'POSTROUTING'), /192\.0\.2\.77/)
   },
 )
+
+test('where iptables is not installed nftables is used, and the log says what to do', { skip: needsRoot }, async () => {
+  const warnings: string[] = []
+  const log = { ...silentLog, warn: (...args: readonly unknown[]) => void warnings.push(args.join(' ')) }
+  const path = process.env['PATH']
+  process.env['PATH'] = '/nonexistent'
+  try {
+    const metrics = agentMetrics({ version: '', node: '' })
+    await using rules = new FlannelRules({ mode: 'iptables', resyncMs: 0, metrics, log, onChange: () => undefined })
+    assert.equal(rules.mode, 'nftables')
+    assert.equal(rules.absent, undefined)
+    assert.match(warnings.join('\n'), /iptables is not installed.*EnableNFTables/)
+  } finally {
+    process.env['PATH'] = path
+  }
+})
