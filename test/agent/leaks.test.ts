@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { execFileSync, spawn, spawnSync } from 'node:child_process'
-import { mkdirSync, readlinkSync, rmSync, utimesSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, readlinkSync, rmSync, utimesSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 
@@ -289,6 +289,13 @@ test('heddle agent looks by itself, counts and says what it did', { skip: needsR
   const pod = node.pod('dead')
   await node.add(listOf(), pod, 8000)
   node.end(pod)
+  await node.add(listOf(), node.pod('live'), 8001)
+  // Another network's files are of the boot before.
+  const old = join(node.root, 'var/lib/cni/networks/old')
+  mkdirSync(old)
+  writeFileSync(join(old, 'lock'), '00000000-0000-4000-8000-000000000000')
+  writeFileSync(join(old, '10.9.0.2'), 'x\r\neth0')
+  utimesSync(join(old, '10.9.0.2'), 1, 1)
   const health = join(node.root, 'health.sock')
   const agent = spawn(
     'nsenter',
@@ -311,7 +318,7 @@ test('heddle agent looks by itself, counts and says what it did', { skip: needsR
   agent.stderr.on('data', (chunk: Buffer) => (log += chunk.toString()))
   try {
     await until(
-      'both are removed',
+      'all of it is removed',
       () => log.split('removed what an attachment left').length === 4 || log,
       20_000 * slowness,
     )
@@ -319,7 +326,15 @@ test('heddle agent looks by itself, counts and says what it did', { skip: needsR
       execFileSync('curl', ['-s', '--unix-socket', health, 'http://x/metrics'], { encoding: 'utf8' }),
       /heddle_leaks_removed_total\{kind="attachment"\} 3/,
     )
-    assert.deepEqual(listRecords(recordFolder(node.root)), [])
+    assert.deepEqual(
+      new Set(listRecords(recordFolder(node.root)).map((record) => record.containerId)),
+      new Set(['live']),
+    )
+    assert.deepEqual(readdirSync(old), ['lock'], 'before it answered any call')
+    node.made.exec('nft', 'flush', 'ruleset')
+    const rules = (): string => node.made.exec('nft', 'list', 'ruleset')
+    await until('the rules are back', () => rules().includes('tcp . 8001') || rules(), 2_000 * slowness)
+    assert.doesNotMatch(rules(), /tcp \. 8000/)
   } finally {
     agent.stdin.end()
     agent.kill()
