@@ -9,17 +9,22 @@ import { VNET_HEADER } from './arena.ts'
 import { DESTINATION, packet, payloadOf, SOURCE, type PacketShape } from './fixture.ts'
 import { bench, hop, PEER, recut, withoutId } from './test-bed.ts'
 
+/** Mostly what can be put together. */
+const mostly = <T>(usual: T, ...others: T[]): fc.Arbitrary<T> =>
+  fc.oneof({ weight: 12, arbitrary: fc.constant(usual) }, { weight: 1, arbitrary: fc.constantFrom(...others) })
+
 const shapes = fc.array(
   fc.record({
-    length: fc.constantFrom(0, 100, 200, 200, 200),
-    flow: fc.constantFrom(0, 0, 0, 1),
-    protocol: fc.constantFrom<6 | 17>(6, 6, 6, 17),
-    gap: fc.constantFrom(0, 0, 0, 0, 5),
-    flags: fc.constantFrom(0x10, 0x10, 0x10, 0x18, 0x11, 0x02),
-    fragment: fc.constantFrom(0x4000, 0x4000, 0, 0x2000),
-    ack: fc.constantFrom(2000, 2000, 2000, 2001),
-    damage: fc.constantFrom(false, false, false, false, true),
-    ttl: fc.constantFrom(64, 64, 64, 9),
+    length: mostly(200, 0, 100),
+    flow: mostly(0, 1),
+    protocol: mostly<6 | 17>(6, 17),
+    gap: mostly(0, 5),
+    flags: mostly(0x10, 0x18, 0x11, 0x02, 0x90),
+    fragment: mostly(0x4000, 0, 0x2000),
+    ack: mostly(2000, 2001),
+    damage: mostly(false, true),
+    ttl: mostly(64, 9),
+    skip: mostly(0, 1),
   }),
   { minLength: 1, maxLength: 40 },
 )
@@ -29,12 +34,14 @@ test('whatever comes in is written in its order, unchanged, damaged packets by t
     fc.property(shapes, fc.boolean(), (list, offload) => {
       const { sys, inbound, counters } = bench({ header: offload ? VNET_HEADER : 0 })
       const next = [1000, 5000]
-      const packets = list.map(({ length, flow, gap, damage, ...rest }, i) => {
+      let id = 0
+      const packets = list.map(({ length, flow, gap, damage, skip, ...rest }, i) => {
+        id += 1 + skip
         const sequence = (next[flow] ?? 0) + gap
         next[flow] = sequence + length
         const bytes = packet({
           ...rest,
-          id: i,
+          id,
           source: DESTINATION,
           destination: SOURCE,
           ports: [40_000 + flow, 80],
@@ -75,6 +82,29 @@ test('a damaged segment in a row is not made whole by those beside it', () => {
   )
 })
 
+test('packets that may be fragmented keep their numbers: only a row of them is put together', () => {
+  for (const [fragment, ids, pieces] of [
+    [0, [7, 8, 9], 1],
+    [0, [7, 9, 10], 2],
+    [0x4000, [7, 9, 3], 1],
+  ] as const) {
+    const { sys, inbound } = bench()
+    const row = ids.map((id, i) =>
+      packet({
+        source: DESTINATION,
+        destination: SOURCE,
+        sequence: 1000 + i * 100,
+        id,
+        fragment,
+        payload: payloadOf(100, i),
+      }),
+    )
+    sys.toReceive.push({ bytes: Buffer.concat(row), from: PEER, size: 140 })
+    inbound.turn()
+    assert.equal(sys.written.length, pieces)
+  }
+})
+
 test('in: only from peers, only what is behind them, only to this node’s pods', () => {
   const cases: readonly (readonly [string, Omit<PacketShape, 'payload'>, number, string | undefined])[] = [
     ['from its pod to ours', {}, PEER, undefined],
@@ -106,6 +136,12 @@ test('in: only from peers, only what is behind them, only to this node’s pods'
   })
   open.inbound.turn()
   assert.equal(open.sys.written.length, 1, 'AnySource')
+  open.sys.toReceive.push({
+    bytes: packet({ source: 0x0af4_0105, destination: SOURCE, payload: payloadOf(9) }),
+    from: 0x0102_0304,
+  })
+  open.inbound.turn()
+  assert.equal(open.counters.drops['wrong-source'], 1, 'but never as one of our own pods')
 })
 
 test('whatever arrives: each datagram is written or counted, and nothing is thrown', () => {

@@ -62,6 +62,23 @@ test('a large segment is cut into packets that are whole, and put together at th
   )
 })
 
+test('a thousand small packets in one, and several large ones at once: none overwrites another', () => {
+  const { sys, outbound, counters } = bench()
+  const small = { payload: payloadOf(65_000, 1), sequence: 5 }
+  const shapes: readonly PacketShape[] = [0, 1, 2].map((i) => ({ payload: payloadOf(60_000, i), sequence: i * 60_000 }))
+  sys.toRead.push(largePacket(small, 64), ...shapes.map((shape) => largePacket(shape, 200)))
+  while (outbound.turn() > 0);
+  const wire = sys.sent.flatMap(datagrams)
+  assert.equal(wire.length, Math.ceil(65_000 / 64) + 3 * 300)
+  for (const one of wire) assert.ok(isWhole(one))
+  const payload = (from: number, to: number): Buffer =>
+    Buffer.concat(wire.slice(from, to).map((one) => one.subarray(40)))
+  assert.deepEqual(Uint8Array.from(payload(0, 1016)), small.payload)
+  for (const [i, shape] of shapes.entries())
+    assert.deepEqual(Uint8Array.from(payload(1016 + i * 300, 1316 + i * 300)), shape.payload)
+  assert.equal(counters.drops.malformed, 0)
+})
+
 test('trains: equal sizes to one peer in one request, a shorter one ends it, another peer begins another', () => {
   const { sys, outbound, counters } = bench()
   const udp = (destination: number, length: number): Uint8Array =>

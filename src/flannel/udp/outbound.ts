@@ -8,7 +8,7 @@ import type { Counters } from './counters.ts'
 import { ICMP, type IcmpError } from './icmp.ts'
 import { decrementTtl, IP, packetLength } from './ipv4.ts'
 import type { PeerIndex } from './peers.ts'
-import { cut, segmentCount } from './segment.ts'
+import { cut, isLarge } from './segment.ts'
 import type { Sender } from './sender.ts'
 import { GSO, NEEDS_CHECKSUM, VNET } from './vnet.ts'
 
@@ -88,14 +88,14 @@ export class Outbound {
       return
     }
     const large = { ip, length, gso, size: view.getUint16(at + VNET.GSO_SIZE, true) }
-    const count = segmentCount(view, large)
-    if (count === 0 || count > HEADER_SLOTS) {
-      counters.drops.malformed++
-      return
-    }
-    if (this.#slots + count > HEADER_SLOTS || !sender.hasRoomFor(count)) this.#flush(sender)
-    cut(arena, large, peer.ip, this.#slots, sender)
-    this.#slots += count
+    if (isLarge(view, large)) cut(arena, large, peer.ip, this.#nextSlot, sender)
+    else counters.drops.malformed++
+  }
+
+  /** What lies in the slots before has to be sent when all are used: a large segment may be a thousand small packets. */
+  readonly #nextSlot = (): number => {
+    if (this.#slots === HEADER_SLOTS) this.#flush(this.#options.sender)
+    return this.#slots++
   }
 }
 

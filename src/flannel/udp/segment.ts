@@ -22,24 +22,22 @@ export interface Large {
   readonly size: number
 }
 
-/** How many packets a large segment is; 0 for one that is not what its header says. */
-export function segmentCount(view: DataView, { ip, length, gso, size }: Large): number {
+/** Whether it is what the device's header says, and so can be cut. */
+export function isLarge(view: DataView, { ip, length, gso, size }: Large): boolean {
   const header = headerLength(view, ip)
   const protocol = view.getUint8(ip + IP.PROTOCOL)
-  if (size === 0) return 0
+  if (size === 0) return false
   if (gso === GSO.TCP4 && protocol === PROTOCOL.TCP && length >= header + TCP_HEADER) {
     const tcp = (view.getUint8(ip + header + TCP.OFFSET) >>> 4) * 4
-    return tcp < TCP_HEADER || header + tcp > length ? 0 : Math.ceil((length - header - tcp) / size)
+    return tcp >= TCP_HEADER && header + tcp < length
   }
-  if (gso === GSO.UDP_L4 && protocol === PROTOCOL.UDP && length >= header + UDP_HEADER)
-    return Math.ceil((length - header - UDP_HEADER) / size)
-  return 0
+  return gso === GSO.UDP_L4 && protocol === PROTOCOL.UDP && length > header + UDP_HEADER
 }
 
 /**
- * Cuts a segment whose `segmentCount` is positive, with headers in slots from number `slot` on. The TTL must be right already; the IP header's checksum need not be.
+ * Cuts a segment that `isLarge`, with each header in the slot that `nextSlot` gives. The TTL must be right already; the IP header's checksum need not be.
  */
-export function cut(arena: Arena, large: Large, peer: number, slot: number, sink: SegmentSink): void {
+export function cut(arena: Arena, large: Large, peer: number, nextSlot: () => number, sink: SegmentSink): void {
   const { bytes, view } = arena
   const { ip, length, size } = large
   const ipLength = headerLength(view, ip)
@@ -68,8 +66,8 @@ export function cut(arena: Arena, large: Large, peer: number, slot: number, sink
   const common =
     sum(view, transport, first) + pseudoHeader(view, ip, isTcp ? PROTOCOL.TCP : PROTOCOL.UDP, headers - ipLength)
 
-  let at = zones.headers + slot * HEADER_SLOT
-  for (let payload = first, i = 0; payload < end; payload += size, i++, at += HEADER_SLOT) {
+  for (let payload = first, i = 0; payload < end; payload += size, i++) {
+    const at = zones.headers + nextSlot() * HEADER_SLOT
     const some = Math.min(size, end - payload)
     bytes.copyWithin(at, ip, first)
     const total = headers + some

@@ -54,11 +54,6 @@ export class Sender {
     return this.#segments
   }
 
-  /** Whether so many datagrams of two parts each can still be added without a flush. */
-  hasRoomFor(datagrams: number): boolean {
-    return this.#batch.hasRoomFor(this.#segments ? Math.ceil(datagrams / 32) + 1 : datagrams, datagrams * 2)
-  }
-
   /** Adds a datagram that lies in one piece; `peer` is its IPv4 address as 32 bits. Flushes by itself when there is no room. */
   add(peer: number, offset: number, length: number): void {
     if (!this.#joins(peer, length, 1)) this.#begin(peer, length, 1)
@@ -66,7 +61,7 @@ export class Sender {
     this.#note(length)
   }
 
-  /** Adds a datagram of a header and a payload that lie apart. There must be room: what is flushed early is overwritten early. */
+  /** Adds a datagram of a header and a payload that lie apart. */
   addParts(peer: number, header: number, headerLength: number, payload: number, payloadLength: number): void {
     const length = headerLength + payloadLength
     if (!this.#joins(peer, length, 2)) this.#begin(peer, length, 2)
