@@ -1,4 +1,7 @@
 import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import { mkdirSync } from 'node:fs'
+import { join } from 'node:path'
 import { test } from 'node:test'
 
 import { needsProgram } from '../namespace.ts'
@@ -174,3 +177,39 @@ test('killed while releasing: the next one finishes it; without any the plugin d
   await delPod(host, a)
   await delPod(host, b)
 })
+
+test(
+  'the disk is full: no new lease is handed out, the old ones are renewed and released; all is well again with room',
+  { skip },
+  async () => {
+    using host = dhcpHost()
+    const folder = join(host.root, 'run/cni')
+    mkdirSync(folder, { recursive: true })
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=4k', 'heddle-test', folder])
+    try {
+      await using server = await dhcpd(host.path, confOf(4 * slowness))
+      await using daemon = await daemonOf(host)
+      const pod = await addPod(host, 'c1')
+      const other = await addPod(host, 'c2').catch(() => undefined)
+      await until(
+        'the book cannot be written',
+        () => daemon.logs.some((line) => /cannot be written/.test(line)),
+        30_000,
+      )
+      assert.equal(await codeOf(addPod(host, 'c3')), 5)
+      assert.equal(await codeOf(host.host.delegate('STATUS', 'dhcp', pod.input)), 50)
+      const seen = countOf(daemon.events, 'renewed')
+      await until('it is renewed nevertheless', () => countOf(daemon.events, 'renewed') > seen, 15_000)
+      if (other !== undefined) await delPod(host, other)
+      execFileSync('mount', ['-o', 'remount,size=1m', folder])
+      const last = await addPod(host, 'c4')
+      await host.host.delegate('STATUS', 'dhcp', pod.input)
+      await delPod(host, last)
+      await delPod(host, pod)
+      await until('released', () => /DHCPRELEASE of .*\(found\)/.test(server.log()))
+      assert.equal(daemon.service.daemon.count(4), 0)
+    } finally {
+      execFileSync('umount', ['-l', folder])
+    }
+  },
+)

@@ -99,16 +99,17 @@ export class Attachment implements AsyncDisposable {
     }
   }
 
-  /** Gives everything back. `then` the attachment is over. */
+  /** Gives everything back; the attachment is over then. Never throws. */
   async release(): Promise<void> {
     const { book, failpoint } = this.#deps
     await this[Symbol.asyncDispose]()
     this.#record = { ...this.#record, isReleasing: true }
-    await book.put(this.#record)
+    // A full disk keeps no address: what it still holds of this one is found to be over at the next start.
+    await book.put(this.#record).catch((error: unknown) => this.#tell(messageOf(error)))
     failpoint('dhcp.releasing')
     await releaseLeases(this.#record, this.#deps)
     failpoint('dhcp.released')
-    await book.drop(this.#record.key)
+    await book.drop(this.#record.key).catch((error: unknown) => this.#tell(messageOf(error)))
   }
 
   /** Why nobody needs it any more, or undefined: its namespace is gone, or its interface has been for a while. Looks, and counts. */

@@ -143,7 +143,7 @@ export class DhcpDaemon implements AsyncDisposable {
     }
   }
 
-  /** DEL: true when there was something to release. Throws CniError 5 when that cannot be written down. */
+  /** DEL: true when there was something to release. Throws CniError 4, 6, 7. */
   async release(call: CallArgs): Promise<boolean> {
     const key = keyOf(call.containerId, this.#configOf(call).name, call.ifname)
     return this.#inTurn(key, async () => {

@@ -104,13 +104,15 @@ export class Runner<S extends StateOf<L>, M, L, I extends object, O extends obje
     this.#state = state
     for (const action of actions) {
       if (this.#isStopped) return
-      await this.#act(action, state)
+      const isDone = await this.#act(action, state)
+      // What could not be written down is not asked for.
+      if (!isDone && action.do === 'intend') break
     }
     if (state.phase === 'bound') this.#close()
     if (!isSame || actions.length > 0) this.#schedule(state)
   }
 
-  async #act(action: Action<L, I, O>, state: S): Promise<void> {
+  async #act(action: Action<L, I, O>, state: S): Promise<boolean> {
     const { intend, bound, lost, trouble } = this.#options
     try {
       if (action.do === 'send') await this.#send(action, state)
@@ -121,8 +123,10 @@ export class Runner<S extends StateOf<L>, M, L, I extends object, O extends obje
         this.#close()
         await lost(action.lease, action.why)
       }
+      return true
     } catch (error) {
       trouble(`${action.do}: ${messageOf(error)}`)
+      return false
     }
   }
 
