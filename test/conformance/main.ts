@@ -3,19 +3,14 @@
 import { availableParallelism } from 'node:os'
 import { join, resolve } from 'node:path'
 import { Command, InvalidArgumentError } from 'commander'
+import { agentOf, dist } from './agent.ts'
 import { fullId, type Case } from './case.ts'
 import { reportJson, reportMarkdown, reportText, type Column } from './report.ts'
 import { runCases, type Outcome } from './runner.ts'
 import { cases } from './suite.ts'
 import { openTarget, type Target } from './target.ts'
 
-const root = join(import.meta.dirname, '..', '..')
-const ours = join(root, 'dist', 'cni')
-/** Heddle's own agent, of the same build as the plugins. */
-const agentOf = (dist: string): NonNullable<Target['daemon']> => ({
-  command: [join(dist, 'bin', 'heddle'), 'agent', '--cni-only', '--log-level', 'error'],
-  socket: '/run/heddle/cni.sock',
-})
+const ours = join(dist, 'cni')
 
 interface Options {
   readonly bin: string

@@ -2,6 +2,7 @@
 
 import { existsSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
+import { messageOf } from '#cni/errors.ts'
 import { needsKernel } from '../kernel-features.ts'
 import { slowness } from '../slow.ts'
 import { Failed } from './call.ts'
@@ -75,8 +76,12 @@ async function judge(target: Target, test: Case, claimed: Claims, kills: number)
   if (test.since !== undefined && !versions.includes(test.since)) {
     return { is: 'unclaimed', why: `it claims ${versions.at(-1) ?? 'nothing'}, this is about ${test.since}` }
   }
-  const why = obstacle(test)
-  if (why !== undefined) return { is: 'skipped', why }
+  try {
+    const why = obstacle(test)
+    if (why !== undefined) return { is: 'skipped', why }
+  } catch (error) {
+    return { is: 'broken', why: messageOf(error) }
+  }
   return attempt(target, test, versions, kills)
 }
 

@@ -13,6 +13,7 @@ import { hostLocalCases } from './cases/host-local.ts'
 import { lifecycleCases } from './cases/lifecycle.ts'
 import { staticCases } from './cases/static.ts'
 import { bandwidth, firewall, portmap, sbr, tuning, vrf } from './subjects/chained.ts'
+import { dhcp, dhcpCases } from './subjects/dhcp.ts'
 import { hostLocal, staticIpam } from './subjects/ipam.ts'
 import { bridge, dummy, hostDevice, ipvlan, loopback, macvlan, ptp, tap, vlan } from './subjects/main.ts'
 import type { Subject } from './subject.ts'
@@ -29,6 +30,7 @@ export const subjects: readonly Subject[] = [
   loopback,
   hostLocal,
   staticIpam,
+  dhcp,
   portmap,
   firewall,
   bandwidth,
@@ -49,7 +51,7 @@ const commonCases = (subject: Subject): readonly Case[] => [
 ]
 
 /** Those of one plugin alone. */
-const ownCases: readonly Case[] = [...bridgeCases, ...hostLocalCases, ...staticCases]
+const ownCases: readonly Case[] = [...bridgeCases, ...hostLocalCases, ...staticCases, ...dhcpCases]
 
 export const cases: readonly Case[] = [
   ...subjects.flatMap((subject) => [

@@ -4,6 +4,7 @@ import { isAbsolute } from 'node:path'
 
 import * as v from 'valibot'
 
+import { refuseUnknownArgs, wellKnownArgs } from '#cni/env.ts'
 import { invalidConfig, invalidEnvironment, messageOf } from '#cni/errors.ts'
 import type { PluginInput } from '#cni/plugin.ts'
 import { intSchema, macSchema, parseWith } from '#cni/schema.ts'
@@ -59,6 +60,7 @@ const runtimeSchema = v.object({ mac: v.nullish(v.union([macSchema, v.literal(''
 export function tuningConf(input: PluginInput): TuningConf {
   const { raw, args, runtimeConfig, name } = input.config
   const what = `tuning configuration of network ${JSON.stringify(name)}`
+  refuseUnknownArgs(input.args, wellKnownArgs)
   const own = parseWith(schema, raw, what)
   const cni = parseWith(argsSchema, args, `args of the ${what}`).cni
   const runtime = parseWith(runtimeSchema, runtimeConfig, `runtimeConfig of the ${what}`)
