@@ -6,11 +6,9 @@
  */
 
 import type { Family } from '#ip/address.ts'
-import { IptablesError } from '#iptables/error.ts'
 import { editTable, openIptables } from '#iptables/iptables.ts'
 import { detectVariant, hasNftChain, legacyTables, type Variant } from '#iptables/variant.ts'
 import type { NetlinkSocket } from '#netlink/socket.ts'
-import { NftError } from '#nft/error.ts'
 import { ruleFingerprint } from '#nft/fingerprint.ts'
 import { listRules } from '#nft/list.ts'
 import { openNft } from '#nft/transaction.ts'
@@ -57,6 +55,7 @@ export class IptablesKeeper implements AsyncDisposable {
   #again = false
   #failures = 0
   #repairs: number[] = []
+  #unreadable = 0
   #ended = false
 
   constructor(options: IptablesKeeperOptions) {
@@ -94,7 +93,8 @@ export class IptablesKeeper implements AsyncDisposable {
   }
 
   #onEvent(event: RulesetEvent): void {
-    if (this.#wanted === undefined) return
+    // Of the old kind nobody tells.
+    if (this.#wanted === undefined || this.#variant === 'legacy') return
     const concerns =
       event.kind === 'overrun' ||
       event.tables.some(
@@ -168,7 +168,6 @@ export class IptablesKeeper implements AsyncDisposable {
       this.#failures++
       this.#seen = undefined
       this.#isInPlace = false
-      if (!(error instanceof IptablesError || error instanceof NftError)) throw error
       log.warn(errorFields(error), "flannel's rules could not be written into iptables; trying again")
     }
     onChange()
@@ -206,10 +205,9 @@ export class IptablesKeeper implements AsyncDisposable {
           return `${own.join(' ')} | ${leading.join(' ')}`
         }),
       ).join('\n')
-    } catch (error) {
-      // Deleted meanwhile: another reading will tell.
-      if (error instanceof NftError) return `unreadable ${Math.random()}`
-      throw error
+    } catch {
+      // Deleted meanwhile, or netlink is in trouble: whoever writes next finds out, and says so.
+      return `unreadable ${++this.#unreadable}`
     }
   }
 }

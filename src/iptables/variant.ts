@@ -3,7 +3,7 @@
  * they should all be of the kind that the node's other programs use.
  *
  * Told by the operator (`IPTABLES_MODE`), else as kubernetes-sigs/iptables-wrappers tells: the chains that kubelet makes as a hint say which kind kubelet
- * uses; else the kind with more rules; else nf_tables.
+ * uses; else the kind with more rules; else nf_tables, where it is installed.
  */
 
 import { readFileSync } from 'node:fs'
@@ -85,7 +85,7 @@ export async function detectVariant(
       old += text.match(RULE)?.length ?? 0
     }
   }
-  if (old === 0) return 'nft'
+  if (old === 0) return (await isInstalled('nft')) || !(await isInstalled('legacy')) ? 'nft' : 'legacy'
   let current = 0
   for (const family of families) {
     const tables = new Set(listTables(nft, { family: NFT_FAMILY[family] }).map(({ name }) => name))
@@ -117,6 +117,15 @@ export async function programOf(variant: Variant, family: Family): Promise<strin
     'no-program',
     `there is no ${name} on the PATH: install the package iptables, or set IPTABLES_MODE to the kind that is there`,
   )
+}
+
+async function isInstalled(variant: Variant): Promise<boolean> {
+  try {
+    await programOf(variant, 4)
+    return true
+  } catch {
+    return false
+  }
 }
 
 /** Whether iptables of any kind is installed. */
