@@ -1,6 +1,8 @@
 /** The old kind of iptables, with tables of its own in the kernel: used where the node uses it, and cleaned up wherever it is found. */
 
 import assert from 'node:assert/strict'
+import { mkdirSync, symlinkSync } from 'node:fs'
+import { join } from 'node:path'
 import { test } from 'node:test'
 import { bridge } from '#plugins/bridge/plugin.ts'
 import { portmap } from '#plugins/portmap/plugin.ts'
@@ -44,6 +46,23 @@ test(
     assert.equal(await detectVariant(hostNetns(made.host).nft, made.path, 'legacy'), 'legacy')
   },
 )
+
+test('without any rules what is installed is used', { skip }, async () => {
+  using made = new NetworkHost()
+  const path = process.env['PATH'] ?? ''
+  const folder = join(made.root, 'bin')
+  mkdirSync(folder)
+  const link = (name: string) => symlinkSync(join('/usr/sbin', name), join(folder, name))
+  for (const name of ['iptables-legacy', 'iptables-legacy-save', 'iptables-legacy-restore']) link(name)
+  process.env['PATH'] = folder
+  try {
+    assert.equal(await detect(made), 'legacy')
+    for (const name of ['iptables-nft', 'iptables-nft-restore']) link(name)
+    assert.equal(await detect(made), 'nft')
+  } finally {
+    process.env['PATH'] = path
+  }
+})
 
 for (const how of ['DEL', 'GC'])
   test(`rules of the old kind work, and ${how} removes them`, { skip, timeout: 120_000 * slowness }, async () => {
