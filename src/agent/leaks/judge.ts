@@ -18,7 +18,6 @@ export type Removal =
 export type LeakReason =
   | 'sandbox-gone'
   | 'del-unfinished'
-  | 'add-unfinished'
   | 'rules-of-nobody'
   | 'link-of-nobody'
   | 'writer-killed'
@@ -146,10 +145,7 @@ function attachments({ records, links }: Inventory): readonly Leftover[] {
     }))
 }
 
-const reasonOf = ({ state }: AttachmentRecord): LeakReason => {
-  if (state === 'leaving') return 'del-unfinished'
-  return state === 'adding' ? 'add-unfinished' : 'sandbox-gone'
-}
+const reasonOf = ({ state }: AttachmentRecord): LeakReason => (state === 'leaving' ? 'del-unfinished' : 'sandbox-gone')
 
 function linkRecords({ linkRecords: records }: Inventory, { recorded }: Known): readonly Leftover[] {
   return records

@@ -36,7 +36,6 @@ export const leaksEn = {
   'leaks.kind.cache': 'result',
   'leaks.reason.sandbox-gone': 'its sandbox {detail} is gone',
   'leaks.reason.del-unfinished': 'its sandbox {detail} is gone, and a DEL began that did not end',
-  'leaks.reason.add-unfinished': 'its sandbox {detail} is gone, and its ADD did not end',
   'leaks.reason.rules-of-nobody': 'no record, no result of a living sandbox and no link names the owner {detail}',
   'leaks.reason.link-of-nobody': 'marked {detail}, of which no record and no result is left',
   'leaks.reason.writer-killed': 'a temporary file ({detail} old) whose writer was killed',

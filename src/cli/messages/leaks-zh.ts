@@ -37,7 +37,6 @@ export const leaksZh: Readonly<Record<keyof typeof leaksEn, string>> = {
   'leaks.kind.cache': '结果缓存',
   'leaks.reason.sandbox-gone': '其沙箱 {detail} 已不存在',
   'leaks.reason.del-unfinished': '其沙箱 {detail} 已不存在，且有一次 DEL 未执行完',
-  'leaks.reason.add-unfinished': '其沙箱 {detail} 已不存在，且其 ADD 未执行完',
   'leaks.reason.rules-of-nobody': '没有记录、没有现存沙箱的结果、也没有链路指明所有者 {detail}',
   'leaks.reason.link-of-nobody': '标记为 {detail}，而其记录和结果都已不存在',
   'leaks.reason.writer-killed': '临时文件（{detail}），写入它的进程已被杀死',

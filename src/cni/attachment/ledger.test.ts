@@ -48,7 +48,7 @@ describe('records of attachments', () => {
     let during: AttachmentRecord | undefined
     const plugin = scriptedPlugin({ pause: async () => void (during = listRecords(folder)[0]) })
     assert.equal((await runPlugin(plugin, call('ADD'), host())).exitCode, 0)
-    assert.deepEqual([during?.state, during?.rules], ['adding', []])
+    assert.deepEqual([during?.state, during?.rules], ['ready', []], 'before the first step of ADD')
     const { prevResult: _, ...raw } = conf
     const { id: _id, boot, since: _since, ...record } = only()
     assert.match(boot, /^[0-9a-f-]{36}$/)
@@ -80,7 +80,7 @@ describe('records of attachments', () => {
     assert.deepEqual(listRecords(folder), [])
     leftBehind(failure)
     await runPlugin(plugin, call('ADD'), host())
-    assert.equal(only().state, 'adding')
+    assert.equal(only().type, 'noop')
   })
 
   test('a second ADD that is refused leaves the record of the first', async () => {

@@ -12,6 +12,7 @@ import { ioFailure, messageOf, tryAgain } from '../errors.ts'
 import { netnsIdentity } from '../netns.ts'
 import type { GcInput, Plugin, PluginHost, PluginInput } from '../plugin.ts'
 import {
+  createRecord,
   listRecords,
   readRecord,
   recordLock,
@@ -55,11 +56,13 @@ export async function recordAdd<T>(
   const before = readRecord(folder, key)
   const record = recordOf(key, input)
   // The attachment exists: this ADD is a second one, or the first one's remains are in its way.
-  const isSecond = before?.netnsId !== undefined && before.netnsId === record.netnsId
-  if (!isSecond) write(folder, record)
+  const isSecond = before?.netnsId !== undefined && before.netnsId === record.netnsId && before.cookie === record.cookie
+  if (before === undefined) create(folder, record)
+  else if (!isSecond) write(folder, record)
   try {
     const result = await add()
-    write(folder, { ...record, state: 'ready', rules: [...(host.rules ?? [])] })
+    const rules = host.rules ?? []
+    if (rules.length > 0 || isSecond) write(folder, { ...record, rules: [...rules] })
     return result
   } catch (error) {
     if (before !== undefined) writeQuietly(folder, before, host)
@@ -143,7 +146,7 @@ function recordOf(key: RecordKey, { netns, config, args, path }: PluginInput): A
   return {
     version: 1,
     id: randomUUID(),
-    state: 'adding',
+    state: 'ready',
     ...key,
     netns,
     ...(netnsId === undefined ? {} : { netnsId }),
@@ -175,11 +178,23 @@ function identityOf(path: string): string | undefined {
   }
 }
 
+/** The lock has made the folder. One that cannot be read may be in the way. */
+function create(folder: string, record: AttachmentRecord): void {
+  try {
+    if (!createRecord(folder, record)) writeRecord(folder, record)
+  } catch (error) {
+    throw unwritten(folder, error)
+  }
+}
+
+const unwritten = (folder: string, error: unknown): Error =>
+  ioFailure(`the record of the attachment cannot be written to ${folder}`, messageOf(error), { cause: error })
+
 function write(folder: string, record: AttachmentRecord): void {
   try {
     writeRecord(folder, record)
   } catch (error) {
-    throw ioFailure(`the record of the attachment cannot be written to ${folder}`, messageOf(error), { cause: error })
+    throw unwritten(folder, error)
   }
 }
 

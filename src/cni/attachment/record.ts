@@ -28,8 +28,8 @@ const schema = v.object({
   version: v.literal(1),
   /** Another one with every ADD. */
   id: v.string(),
-  /** `adding`: an ADD runs, or was killed. `leaving`: a DEL has begun, and what it removed must not come back. */
-  state: v.picklist(['adding', 'ready', 'leaving']),
+  /** `leaving`: a DEL has begun, and what it removed must not come back. */
+  state: v.picklist(['ready', 'leaving']),
   type: v.string(),
   network: v.string(),
   containerId: v.string(),
@@ -68,6 +68,23 @@ export const recordFile = (folder: string, key: RecordKey): string => join(folde
 
 /** Held by whoever works on the attachment. */
 export const recordLock = (folder: string, key: RecordKey): string => join(folder, `${nameOf(key)}.lock`)
+
+/**
+ * The first one of an attachment, in a single write of a new file: who reads it meanwhile finds none, and nothing has been made yet. False when there is one. Throws what the file
+ * system throws.
+ */
+export function createRecord(folder: string, record: AttachmentRecord): boolean {
+  const file = recordFile(folder, record)
+  try {
+    writeFileSync(file, JSON.stringify(record), { flag: 'wx', mode: 0o600 })
+    return true
+  } catch (error) {
+    if (hasCode(error, 'EEXIST')) return false
+    // Half of it, on a full disk.
+    if (!hasCode(error, 'ENOENT', 'ENOTDIR')) removeFile(file)
+    throw error
+  }
+}
 
 /** Whole or not at all for whoever reads it. Not synced: with the machine the attachment is gone too. Throws what the file system throws. */
 export function writeRecord(folder: string, record: AttachmentRecord): void {
