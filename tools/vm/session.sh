@@ -16,7 +16,7 @@ $b ip link set lo up
 # Else every new namespace has tunl0, sit0 and more of their kind from the moment on that a test has used one.
 echo 2 >/proc/sys/net/core/fb_tunnels_only_for_init_net
 # Loading these takes longer, where all is emulated, than a test's first nft may; tests load every other module by using it.
-modprobe -a nf_tables nft_chain_nat nft_ct nft_masq vxlan bridge veth
+modprobe -a nf_tables nft_chain_nat nft_ct nft_masq vxlan bridge veth tun
 # One argument a line.
 IFS='
 '
