@@ -20,9 +20,9 @@ const skip = existsSync(join(plugins, 'dhcp'))
 const SHORT = `
   authoritative;
   ping-check false;
-  default-lease-time ${4 * slowness};
-  min-lease-time ${4 * slowness};
-  max-lease-time ${4 * slowness};
+  default-lease-time ${6 * slowness};
+  min-lease-time ${6 * slowness};
+  max-lease-time ${6 * slowness};
   subnet 10.99.0.0 netmask 255.255.255.0 { range 10.99.0.100 10.99.0.120; option routers 10.99.0.1; }
 `
 

@@ -194,6 +194,7 @@ export class Attachment implements AsyncDisposable {
   }
 
   async #boundFour(lease: Lease4, how: 'new' | 'renewed' | 'rebound'): Promise<void> {
+    this.#deps.failpoint('dhcp.acknowledged')
     const before = this.#lease4
     const { intent4: _, ...record } = this.#record
     this.#record = { ...record, lease4: toWall(lease, this.#deps.clock) }
