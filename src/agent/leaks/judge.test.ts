@@ -218,6 +218,9 @@ describe('whether a sandbox is gone', () => {
     assert.equal(judged({ is: 'namespace', id: '4:100', cookie: '8' }, { cookie: '7' }), 'gone', 'so is its inode')
     assert.equal(judged({ is: 'namespace', id: '4:100' }, { cookie: '7' }), 'live', 'an old kernel')
     assert.equal(judged(none), 'gone')
+    const folderId = '9:1'
+    assert.equal(judged({ is: 'nothing', folderId }, { folderId }), 'gone')
+    assert.equal(judged({ is: 'nothing', folderId: '9:2' }, { folderId }), 'unknown', 'a folder of the same name')
     assert.equal(judged(none, {}, { isHeld: true }), 'live', 'a process still lives in it')
     assert.equal(judged({ is: 'elsewhere' }), 'unknown', 'another mount namespace')
     assert.equal(judged({ is: 'other' }), 'unknown')

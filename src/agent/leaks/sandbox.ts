@@ -1,6 +1,6 @@
 /** Whether the sandbox that a record or a cached result names still lives. */
 
-import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs'
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { dirname } from 'node:path'
 
 import { netnsIdentity } from '#cni/netns.ts'
@@ -13,12 +13,15 @@ export type SandboxState = 'live' | 'gone' | 'unknown'
 /** What the path of a namespace leads to. `elsewhere`: its folder is not even there, as in another mount namespace. `other`: to something that is no namespace. */
 export type PathFact =
   | { readonly is: 'namespace'; readonly id: string; readonly cookie?: string | undefined }
-  | { readonly is: 'nothing' | 'elsewhere' | 'other' }
+  | { readonly is: 'nothing'; readonly folderId?: string | undefined }
+  | { readonly is: 'elsewhere' | 'other' }
 
 export interface SandboxRef {
   readonly netns: string
   readonly netnsId?: string | undefined
   readonly cookie?: string | undefined
+  /** The folder that the path was in: `device:inode`. */
+  readonly folderId?: string | undefined
   /** The pid namespace in which a path through /proc means something. */
   readonly pidns?: string | undefined
   /** The boot it was made in. */
@@ -40,6 +43,7 @@ export function judgeSandbox(ref: SandboxRef, { boot, pidns, path, isHeld }: San
   if (ref.netns.startsWith('/proc/') && (ref.pidns === undefined || ref.pidns !== pidns)) return 'unknown'
   if (path.is === 'elsewhere' || path.is === 'other') return 'unknown'
   if (path.is === 'namespace' && isSame(ref, path)) return 'live'
+  if (path.is === 'nothing' && ref.folderId !== undefined && path.folderId !== ref.folderId) return 'unknown'
   return isHeld ? 'live' : 'gone'
 }
 
@@ -54,7 +58,8 @@ export function pathFact(path: string): PathFact {
     if (id !== undefined)
       return isNamespaceFile(path) ? { is: 'namespace', id, cookie: cookieOf(path) } : { is: 'other' }
     if (path.startsWith('/proc/')) return { is: 'nothing' }
-    return { is: statSync(dirname(path), { throwIfNoEntry: false }) === undefined ? 'elsewhere' : 'nothing' }
+    const folderId = netnsIdentity(dirname(path))
+    return folderId === undefined ? { is: 'elsewhere' } : { is: 'nothing', folderId }
   } catch (error) {
     // A process without this name any more.
     return { is: hasCode(error, 'ENOENT', 'ESRCH') ? 'nothing' : 'elsewhere' }

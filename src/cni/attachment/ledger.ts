@@ -2,6 +2,7 @@
 
 import { randomUUID } from 'node:crypto'
 import { mkdirSync } from 'node:fs'
+import { dirname } from 'node:path'
 
 import { bootId } from '#sys/bootid.ts'
 import { hasCode } from '#sys/errno.ts'
@@ -142,7 +143,9 @@ function recordOf(key: RecordKey, { netns, config, args, path }: PluginInput): A
   const { prevResult: _, ...raw } = config.raw
   const netnsId = identityOf(netns)
   const cookie = netnsId === undefined ? undefined : cookieOf(netns)
-  const pidns = netns.startsWith('/proc/') ? identityOf(ownPidns) : undefined
+  const isProc = netns.startsWith('/proc/')
+  const pidns = isProc ? identityOf(ownPidns) : undefined
+  const folderId = isProc || netns === '' ? undefined : identityOf(dirname(netns))
   return {
     version: 1,
     id: randomUUID(),
@@ -151,6 +154,7 @@ function recordOf(key: RecordKey, { netns, config, args, path }: PluginInput): A
     netns,
     ...(netnsId === undefined ? {} : { netnsId }),
     ...(cookie === undefined ? {} : { cookie }),
+    ...(folderId === undefined ? {} : { folderId }),
     ...(pidns === undefined ? {} : { pidns }),
     boot: bootId(),
     since: Date.now(),

@@ -39,6 +39,8 @@ const schema = v.object({
   netnsId: v.exactOptional(v.string()),
   /** The same for the whole boot (`netnsCookie`); inodes are used again. */
   cookie: v.exactOptional(v.string()),
+  /** The folder of the path, as `device:inode`: in another mount namespace the same path may lead elsewhere. */
+  folderId: v.exactOptional(v.string()),
   /** The pid namespace in which a path through /proc means something. */
   pidns: v.exactOptional(v.string()),
   boot: v.string(),
