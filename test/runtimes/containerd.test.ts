@@ -15,7 +15,7 @@ import { Node } from './node.ts'
 import { until } from './machine.ts'
 
 const skip = needsProgram('containerd', 'containerd') || needsProgram('runc', 'runc')
-const TIMEOUT = 120_000 * slowness
+const TIMEOUT = 240_000 * slowness
 
 const bridgeList = {
   cniVersion: '1.0.0',

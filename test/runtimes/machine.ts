@@ -31,16 +31,19 @@ export class Machine implements AsyncDisposable {
     this.folder = folder
     this.#unshare = unshare
     this.#init = init
-    this.cgroup = `${CGROUP_PREFIX}${process.pid}-${unshare.pid ?? 0}`
+    this.cgroup = `${PREFIX}${process.pid}-${unshare.pid ?? 0}`
   }
 
   static async open(): Promise<Machine> {
-    removeCgroups((name) => isStale(name))
+    removeCgroups(isStale)
+    // What tests that were killed left.
+    for (const name of readdirSync(tmpdir()))
+      if (isStale(name)) rmSync(join(tmpdir(), name), { recursive: true, force: true })
     const namespaces = ['--mount', '--net', '--pid', '--ipc', '--uts', '--fork', '--kill-child', '--mount-proc']
     const unshare = spawn('unshare', [...namespaces, pauseProgram(), '--until-eof'], {
       stdio: ['pipe', 'ignore', 'inherit'],
     })
-    const folder = mkdtempSync(join(tmpdir(), 'heddle-runtimes-'))
+    const folder = mkdtempSync(join(tmpdir(), `${PREFIX}${process.pid}-`))
     const machine = new Machine(folder, unshare, await onlyChild(unshare))
     try {
       for (const mount of ['/run', '/var/lib', '/var/tmp']) machine.exec('mount', '-t', 'tmpfs', 'tmpfs', mount)
@@ -179,11 +182,12 @@ export async function until(what: string, holds: () => boolean | Promise<boolean
   }
 }
 
-const CGROUP_PREFIX = 'heddle-runtimes-'
+/** Of what a machine has outside of itself, before the process that made it: cgroups and a folder. */
+const PREFIX = 'heddle-runtimes-'
 
 /** Was it made by a test that runs no more? */
 function isStale(name: string): boolean {
-  const [, pid] = new RegExp(`^${CGROUP_PREFIX}(\\d+)-`).exec(name) ?? []
+  const [, pid] = new RegExp(`^${PREFIX}(\\d+)-`).exec(name) ?? []
   return pid !== undefined && statSync(`/proc/${pid}`, { throwIfNoEntry: false }) === undefined
 }
 

@@ -15,7 +15,7 @@ const needed = ['bridge', 'host-local', 'portmap', 'firewall', 'tuning']
 const ownChain = needed.every((type) => registry.has(type))
 
 const skip = needsProgram('podman', 'podman') || needsProgram('runc', 'runc') || (ownChain ? false : referenceMissing)
-const TIMEOUT = 120_000 * slowness
+const TIMEOUT = 240_000 * slowness
 
 interface Bed extends AsyncDisposable {
   readonly node: Node
