@@ -5,8 +5,10 @@ import { join, resolve } from 'node:path'
 import { Command, InvalidArgumentError } from 'commander'
 import { agentOf, dist } from './agent.ts'
 import { fullId, type Case } from './case.ts'
-import { reportJson, reportMarkdown, reportText, type Column } from './report.ts'
+import { reportMarkdown } from './markdown.ts'
+import { reportJson, reportText, type Column } from './report.ts'
 import { runCases, type Outcome } from './runner.ts'
+import { readReport } from './saved.ts'
 import { cases } from './suite.ts'
 import { openTarget, type Target } from './target.ts'
 
@@ -19,6 +21,7 @@ interface Options {
   readonly agent?: true
   readonly jobs: number
   readonly kills: number
+  readonly from?: readonly string[]
   readonly list?: true
   readonly json?: true
   readonly markdown?: true
@@ -39,6 +42,7 @@ const program = new Command('conformance')
   .option('--only <text...>', 'cases whose name contains one of these, such as bridge/ or crash/')
   .option('--jobs <count>', 'cases at a time', count, Math.max(2, availableParallelism()))
   .option('--kills <count>', 'kills in each crash case', count, 6)
+  .option('--from <file...>', 'show the reports of earlier runs, made with --json, and run nothing')
   .option('--list', 'list the cases and run none')
   .option('--failures', 'print only cases that did not pass everywhere')
   .option('--json', 'one JSON document instead of the table')
@@ -85,28 +89,34 @@ function progress(label: string, all: readonly Case[]): (outcome: Outcome) => vo
   }
 }
 
-if (options.list === true) {
-  for (const test of selected) console.log(`${fullId(test)}  [${test.basis}] ${test.asserts}`)
-} else {
+async function measured(stop: AbortController): Promise<readonly Column[]> {
   if (process.getuid?.() !== 0)
     program.error('the cases make network namespaces, which needs root: sudo npm run conformance')
-  const stop = new AbortController()
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stop.abort())
   const columns: Column[] = []
   for (const target of targets()) {
     const started = performance.now()
-    const outcomes = await runCases(target, selected, {
-      ...options,
-      signal: stop.signal,
-      onOutcome: progress(target.label, selected),
-    })
-    columns.push({
-      label: target.label,
-      directory: target.directory,
-      outcomes,
-      seconds: (performance.now() - started) / 1000,
-    })
+    const onOutcome = progress(target.label, selected)
+    const outcomes = await runCases(target, selected, { ...options, signal: stop.signal, onOutcome })
+    const seconds = (performance.now() - started) / 1000
+    columns.push({ label: target.label, directory: target.directory, outcomes, seconds })
   }
+  return columns
+}
+
+function saved(files: readonly string[]): readonly Column[] {
+  try {
+    return files.flatMap((file) => readReport(file, selected))
+  } catch (error) {
+    return program.error(error instanceof Error ? error.message : String(error))
+  }
+}
+
+if (options.list === true) {
+  for (const test of selected) console.log(`${fullId(test)}  [${test.basis}] ${test.asserts}`)
+} else {
+  const stop = new AbortController()
+  const columns = await (options.from === undefined ? measured(stop) : saved(options.from))
   if (options.json === true) console.log(JSON.stringify(reportJson(columns), null, 2))
   else if (options.markdown === true) console.log(reportMarkdown(columns))
   else console.log(reportText(columns, options.failures === true))

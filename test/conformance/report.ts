@@ -13,7 +13,7 @@ export interface Column {
   readonly seconds: number
 }
 
-interface Row {
+export interface Row {
   readonly test: Case
   readonly verdicts: readonly (Verdict | undefined)[]
 }
@@ -28,9 +28,9 @@ const words: Readonly<Record<VerdictName, string>> = {
   broken: 'BROKEN',
 }
 
-const isBad = (verdict: Verdict | undefined): boolean => verdict?.is === 'failed' || verdict?.is === 'broken'
+export const isBad = (verdict: Verdict | undefined): boolean => verdict?.is === 'failed' || verdict?.is === 'broken'
 
-function rowsOf(columns: readonly Column[]): readonly Row[] {
+export function rowsOf(columns: readonly Column[]): readonly Row[] {
   const byId = columns.map(({ outcomes }) => new Map(outcomes.map(({ test, verdict }) => [fullId(test), verdict])))
   const tests = new Map(columns.flatMap(({ outcomes }) => outcomes.map(({ test }) => [fullId(test), test])))
   return [...tests].map(([id, test]) => ({ test, verdicts: byId.map((verdicts) => verdicts.get(id)) }))
@@ -60,7 +60,7 @@ export function reportText(columns: readonly Column[], failuresOnly: boolean): s
   return [table(shown, rows), reasons.join('\n'), sums(columns)].filter((part) => part !== '').join('\n\n')
 }
 
-interface Sum {
+export interface Sum {
   readonly plugin: string
   readonly counts: readonly Readonly<Record<VerdictName, number>>[]
 }
@@ -81,7 +81,7 @@ function countOf(outcomes: readonly Outcome[]): Readonly<Record<VerdictName, num
 }
 
 /** Cases by plugin, and all of them in the last line. */
-function sumsOf(columns: readonly Column[]): readonly Sum[] {
+export function sumsOf(columns: readonly Column[]): readonly Sum[] {
   const plugins = [...new Set(columns.flatMap(({ outcomes }) => outcomes.map(({ test }) => test.plugin)))]
   const lines = plugins.map((plugin) => ({
     plugin,
@@ -91,7 +91,7 @@ function sumsOf(columns: readonly Column[]): readonly Sum[] {
 }
 
 /** `12 / 14` passed of those that could be judged. */
-const ratio = (counts: Readonly<Record<VerdictName, number>> | undefined): string => {
+export const ratio = (counts: Readonly<Record<VerdictName, number>> | undefined): string => {
   const { passed, failed, broken, unclaimed, skipped } = counts ?? none
   const judged = passed + failed + broken
   if (judged === 0) return skipped > 0 ? 'skipped' : unclaimed > 0 ? 'not claimed' : 'absent'
@@ -132,28 +132,4 @@ export function reportJson(columns: readonly Column[]): object {
       verdicts: verdicts.map((verdict) => verdict ?? null),
     })),
   }
-}
-
-const cell = (text: string): string => text.replaceAll('|', '\\|')
-const line = (cells: readonly string[]): string => `| ${cells.map(cell).join(' | ')} |`
-const rule = (columns: readonly Column[], before: number): string =>
-  line([...Array.from({ length: before }, () => '---'), ...columns.map(() => '---')])
-
-/** Tables for docs/conformance.md: the sums, and each case. */
-export function reportMarkdown(columns: readonly Column[]): string {
-  const labels = columns.map(({ label }) => label)
-  const total = sumsOf(columns).map(({ plugin, counts }) =>
-    line([plugin === 'all' ? '**all**' : `\`${plugin}\``, ...counts.map(ratio)]),
-  )
-  const parts = [[line(['plugin', ...labels]), rule(columns, 1), ...total].join('\n')]
-  const rows = rowsOf(columns)
-  for (const plugin of new Set(rows.map(({ test }) => test.plugin))) {
-    const lines = rows
-      .filter(({ test }) => test.plugin === plugin)
-      .map(({ test, verdicts }) =>
-        line([test.id, test.basis, test.asserts, ...verdicts.map((one) => (one === undefined ? '' : words[one.is]))]),
-      )
-    parts.push(`## ${plugin}`, [line(['case', 'by', 'asserts', ...labels]), rule(columns, 3), ...lines].join('\n'))
-  }
-  return parts.join('\n\n')
 }
