@@ -6,23 +6,21 @@ import { familyOf } from '#ip/prefix.ts'
 import type { CidrText } from '#ip/text.ts'
 import { editTable, openIptables, readTable } from '#iptables/iptables.ts'
 import { hasNftChain, legacyTables, type Variant } from '#iptables/variant.ts'
-import { answering, hostIptables } from '../iptables/nat.ts'
+import { answering, eachFamily, FAMILIES, hostIptables } from '../iptables/nat.ts'
 import { hostNetns } from '../link/host-netns.ts'
 import { allowedAddresses, missingRule, planAllow, planForget, type Unwanted, type Wanted } from './filter-rules.ts'
-
-const FAMILIES = [4, 6] as const
 
 const ofFamily = (addresses: readonly CidrText[], family: Family): readonly CidrText[] =>
   addresses.filter((address) => familyOf(address) === family)
 
 /** Throws CniError 5 with iptables' words. */
 export async function allowByIptables(host: PluginHost, wanted: Wanted): Promise<void> {
-  for (const family of FAMILIES) {
+  await eachFamily(FAMILIES, async (family) => {
     const addresses = ofFamily(wanted.addresses, family)
-    if (addresses.length === 0) continue
+    if (addresses.length === 0) return
     const iptables = await hostIptables(host, family)
     await answering(() => editTable(iptables, 'filter', (seen) => planAllow(seen, { ...wanted, addresses })))
-  }
+  })
 }
 
 /** What is missing, in words. Throws CniError 5. */
@@ -47,7 +45,7 @@ export async function forgetByIptables(
   known: ReadonlySet<string>,
 ): Promise<void> {
   const { fd } = hostNetns(host)
-  for (const family of FAMILIES) {
+  await eachFamily(FAMILIES, async (family) => {
     const addresses = ofFamily(unwanted.addresses, family)
     for (const variant of variantsOf(host, family)) {
       await answering(async () => {
@@ -58,7 +56,7 @@ export async function forgetByIptables(
         })
       })
     }
-  }
+  })
 }
 
 /** The kinds of iptables in which the plugin, or the reference, has left something. */

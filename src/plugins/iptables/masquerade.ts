@@ -13,7 +13,7 @@ import type { Rule } from '#iptables/rule.ts'
 import type { TableRules } from '#iptables/save.ts'
 import type { NetlinkSocket } from '#netlink/socket.ts'
 import { ipOf } from '../link/configure.ts'
-import { answering, dropNatChain, dropStaleNatChains, hasNatChain, hostIptables } from './nat.ts'
+import { answering, eachFamily, dropNatChain, dropStaleNatChains, hasNatChain, hostIptables } from './nat.ts'
 import { referenceChain, referenceComment } from './reference.ts'
 
 const MULTICAST = { 4: '224.0.0.0/4', 6: 'ff00::/8' } as const satisfies Record<Family, string>
@@ -53,7 +53,7 @@ export async function masqueradeByIptables(
   { containerId }: Attachment,
   addresses: readonly IpNetText[],
 ): Promise<void> {
-  for (const family of families(addresses)) {
+  await eachFamily(families(addresses), async (family) => {
     const { chain, rules, entries } = wantedOf(network, containerId, family, addresses)
     const plan = (seen: TableRules): readonly Edit[] => [
       ...fillChain(seen, chain, rules),
@@ -61,7 +61,7 @@ export async function masqueradeByIptables(
     ]
     const iptables = await hostIptables(host, family)
     await answering(() => editTable(iptables, 'nat', plan))
-  }
+  })
 }
 
 /** The address that is not masqueraded though it should be. Throws CniError 5. */

@@ -12,9 +12,19 @@ import { detectVariant, hasIptables, hasNftChain, legacyTables, type Variant } f
 import type { NetlinkSocket } from '#netlink/socket.ts'
 import { listChains } from '#nft/list.ts'
 import { hostNetns } from '../link/host-netns.ts'
+import { all } from '../link/undo.ts'
 import { jumpOf, referenceChain } from './reference.ts'
 
-const FAMILIES = [4, 6] as const
+export const FAMILIES = [4, 6] as const
+
+/** The families beside each other: most of the time goes into starting programs. Throws what failed first, when all have ended. */
+export async function eachFamily(
+  families: Iterable<Family>,
+  work: (family: Family) => Promise<unknown>,
+): Promise<void> {
+  const errors = await all([...families].map((family) => () => work(family)))
+  if (errors.length > 0) throw errors[0]
+}
 
 /** The iptables that this node uses. Throws CniError 5. */
 export const hostIptables = (host: PluginHost, family: Family): Promise<Iptables> =>
@@ -56,13 +66,13 @@ const variantsWith = (host: PluginHost, family: Family, inNft: () => boolean): r
 export async function dropNatChain(host: PluginHost, name: string): Promise<readonly Rule[]> {
   const { nft } = hostNetns(host)
   const dropped: Rule[] = []
-  for (const family of FAMILIES) {
+  await eachFamily(FAMILIES, (family) => {
     const inNft = (): boolean => hasNftChain(nft, family, 'nat', name)
-    await eachNat(host, family, variantsWith(host, family, inNft), (seen) => {
+    return eachNat(host, family, variantsWith(host, family, inNft), (seen) => {
       dropped.push(...seen.rulesOf(name))
       return new Set([name])
     })
-  }
+  })
   return dropped
 }
 
@@ -76,11 +86,11 @@ export async function dropStaleNatChains(
   const form = prefix === '' ? /^CNI-[0-9a-f]{24}$/ : /^CNI-DN-[0-9a-f]{21}$/
   const keep = new Set(valid.map(({ containerId }) => referenceChain(network, containerId, prefix)))
   const { nft } = hostNetns(host)
-  for (const family of FAMILIES) {
+  await eachFamily(FAMILIES, (family) => {
     const table = { family: family === 4 ? 'ip' : 'ip6', name: 'nat' } as const
     const inNft = (): boolean => listChains(nft, table).some(({ name }) => form.test(name))
-    await eachNat(host, family, variantsWith(host, family, inNft), (seen) => staleOf(seen, network, form, keep))
-  }
+    return eachNat(host, family, variantsWith(host, family, inNft), (seen) => staleOf(seen, network, form, keep))
+  })
 }
 
 function staleOf(seen: TableRules, network: string, form: RegExp, keep: ReadonlySet<string>): ReadonlySet<string> {

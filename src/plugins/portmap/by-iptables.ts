@@ -6,7 +6,7 @@ import type { Family } from '#ip/text.ts'
 import { editTable, readTable } from '#iptables/iptables.ts'
 import { valueOf, type Rule } from '#iptables/rule.ts'
 import { missingPort, planGuard, planPorts, portChain, type IptablesPortOptions } from '../iptables/host-ports.ts'
-import { answering, dropNatChain, dropStaleNatChains, hostIptables } from '../iptables/nat.ts'
+import { answering, eachFamily, dropNatChain, dropStaleNatChains, hostIptables } from '../iptables/nat.ts'
 import type { HostPort } from '../rules/host-ports.ts'
 import type { MappedPort } from './conntrack.ts'
 
@@ -21,16 +21,17 @@ export async function mapByIptables(
   ports: readonly HostPort[],
   options: IptablesPortOptions,
 ): Promise<void> {
-  for (const [family, some] of byFamily(ports)) {
+  const some = byFamily(ports)
+  await eachFamily(some.keys(), async (family) => {
     const iptables = await hostIptables(host, family)
     await answering(async () => {
       // Before `route_localnet` opens the way that it closes.
       if (family === 4 && options.nat !== 'none') await editTable(iptables, 'raw', planGuard)
       host.failpoint('portmap.guarded')
       const owner = { network, containerId }
-      await editTable(iptables, 'nat', (seen) => planPorts(seen, some, family, owner, options))
+      await editTable(iptables, 'nat', (seen) => planPorts(seen, some.get(family) ?? [], family, owner, options))
     })
-  }
+  })
 }
 
 /** The first mapping that does not lead to its pod any more. Throws CniError 5. */
