@@ -100,12 +100,15 @@ function put(netlink: NetlinkSocket, link: Link, messages: readonly [Message, ..
   sendAll(netlink, others)
 }
 
-/** What is not there, or of another kind, is none of ours. */
-function takeOff(netlink: NetlinkSocket, messages: readonly Message[]): void {
-  const failed = netlink
-    .batch(messages)
-    .find((error) => error !== undefined && !hasCode(error, 'ENOENT', 'EINVAL', 'ENODEV'))
-  if (failed !== undefined) throw failed
+/** What is not there, or of another kind, is none of ours. On the thread pool: the kernel waits until no packet is on its way through what goes. */
+async function takeOff(netlink: NetlinkSocket, messages: readonly Message[]): Promise<void> {
+  for (const message of messages) {
+    try {
+      await netlink.requestOnPool(message)
+    } catch (error) {
+      if (!hasCode(error, 'ENOENT', 'EINVAL', 'ENODEV')) throw error
+    }
+  }
 }
 
 /** The qdiscs would go with the link; they are taken off all the same, should the link stay. */
@@ -117,12 +120,12 @@ async function del(input: PluginInput, host: PluginHost): Promise<void> {
   if (joined !== undefined) throw joined
 }
 
-function freeLink(input: PluginInput, { netlink, ...others }: PluginHost): void {
+async function freeLink(input: PluginInput, host: PluginHost): Promise<void> {
   using pod = openPodIfThere(input.netns)
   if (pod === undefined) return
-  const link = hostEnd({ netlink, ...others }, pod, input.ifname, input.prevResult)
+  const link = hostEnd(host, pod, input.ifname, input.prevResult)
   if (typeof link === 'string') return
-  takeOff(netlink, [...unshapeMessages(link.index), deleteQdiscMessage(link.index, 'ingress')])
+  await takeOff(host.netlink, [...unshapeMessages(link.index), deleteQdiscMessage(link.index, 'ingress')])
 }
 
 async function dropIfb(input: PluginInput, { netlink }: PluginHost): Promise<void> {
