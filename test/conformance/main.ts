@@ -8,7 +8,7 @@ import { fullId, type Case } from './case.ts'
 import { reportMarkdown } from './markdown.ts'
 import { reportJson, reportText, type Column } from './report.ts'
 import { runCases, type Outcome } from './runner.ts'
-import { readReport } from './saved.ts'
+import { merged, readReport } from './saved.ts'
 import { cases } from './suite.ts'
 import { openTarget, type Target } from './target.ts'
 
@@ -106,7 +106,7 @@ async function measured(stop: AbortController): Promise<readonly Column[]> {
 
 function saved(files: readonly string[]): readonly Column[] {
   try {
-    return files.flatMap((file) => readReport(file, selected))
+    return merged(files.flatMap((file) => readReport(file, selected)))
   } catch (error) {
     return program.error(error instanceof Error ? error.message : String(error))
   }

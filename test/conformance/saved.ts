@@ -28,3 +28,12 @@ export function readReport(file: string, cases: readonly Case[]): readonly Colum
     }),
   }))
 }
+
+/** Columns of one label, of runs over different cases, as one; a later run of a case wins. */
+export function merged(columns: readonly Column[]): readonly Column[] {
+  return [...Map.groupBy(columns, ({ label }) => label)].map(([label, same]) => {
+    const outcomes = new Map(same.flatMap((one) => one.outcomes.map((outcome) => [fullId(outcome.test), outcome])))
+    const seconds = same.reduce((sum, one) => sum + one.seconds, 0)
+    return { label, directory: same[0]?.directory ?? '', outcomes: [...outcomes.values()], seconds }
+  })
+}
