@@ -102,7 +102,7 @@ await runTool('test:vm', async () => {
   ]
   const isCommand = args[0] === '--command'
   const files = isCommand ? [] : selected(args)
-  await step('what the virtual machine loads', () => warm(files))
+  if (!isCommand) await step('what the virtual machine loads', () => warm(files))
   const options = args.filter((argument) => argument.startsWith('-'))
   const command = isCommand ? args.slice(1) : testCommand(files, options)
   console.log(`test:vm: Debian ${kernel.version}, ${accel === 'tcg' ? 'emulated (slow)' : accel}`)
