@@ -26,6 +26,7 @@ test('defaults are those of the reference plugin', () => {
     isDefaultGateway: false,
     forceAddress: false,
     ipMasq: false,
+    ipMasqBackend: '',
     mtu: 0,
     hairpinMode: false,
     promiscMode: false,
