@@ -8,7 +8,6 @@ import { root } from '../paths.mjs'
 const ALSO = [
   'test/state/reconciler.test.ts',
   'test/agent/vxlan.test.ts',
-  'test/agent/udp-wire.test.ts',
   'test/sys/tun.test.ts',
   // Needs the machine's network card.
   'test/plugins/host-device-physical.test.ts',

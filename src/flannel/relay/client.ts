@@ -29,7 +29,7 @@ export interface RelayClientOptions {
   readonly onClosed: (why: string) => void
 }
 
-const HELLO_MS = 3000
+const HELLO_MS = 5000
 const ANSWER_MS = 5000
 /** It speaks every second; a machine may be busy. */
 const SILENCE_MS = 10_000

@@ -13,7 +13,8 @@ export interface RelayProgram {
   readonly args: readonly string[]
 }
 
-const START_MS = 8000
+/** A loaded or emulated machine takes its time; one that ends says so at once. */
+const START_MS = 30_000
 const POLL_MS = 10
 const MAX_WORDS = 4000
 
