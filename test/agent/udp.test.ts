@@ -9,7 +9,7 @@ import { test } from 'node:test'
 import { needsRoot, run, TestCluster, until, type TestNode } from './cluster.ts'
 
 const pings = (ns: string, to: string, ...more: readonly string[]): string => {
-  const said = run(ns, 'ping', '-c', '3', '-i', '0.05', '-W', '2', ...more, to)
+  const said = run(ns, 'ping', '-c', '3', '-i', '0.05', '-W', '5', ...more, to)
   assert.match(said, / 0% packet loss/, to)
   return said
 }
@@ -65,7 +65,7 @@ test(
     // One hop less at each end of the tunnel, and one at each node's forwarding.
     assert.match(pings(from, address), /ttl=60 /)
     // From the node itself.
-    a.run('ping', '-c', '1', '-W', '2', address)
+    a.run('ping', '-c', '1', '-W', '5', address)
   },
 )
 
