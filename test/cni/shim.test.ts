@@ -356,7 +356,7 @@ describe('the shim without an agent', () => {
   test('is what an agent recognises in CNI_PATH', async () => {
     assert.ok(isShim(shim))
     assert.ok(!isShim(process.execPath))
-    assert.ok((await readFile(shim)).length <= 32_768)
+    assert.ok((await readFile(shim)).length <= 36_864)
   })
 })
 

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { execFileSync, spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -69,6 +69,11 @@ test(
           timeout: 60_000,
         })
 
+      const version = (plugin: string): string => {
+        const env = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', CNI_COMMAND: 'VERSION' }
+        return spawnSync('chroot', [rootfs, plugin], { encoding: 'utf8', env, input: '{}', timeout: 60_000 }).stdout
+      }
+
       await t.test('its programs find everything they need in it', () => {
         for (const [command, expected] of [
           [['/opt/bin/flanneld', '--version'], /^heddle \d/m],
@@ -87,6 +92,32 @@ test(
           /etcd|kube-subnet-mgr/,
           'without flags it asks for etcd, as flanneld',
         )
+      })
+
+      await t.test('the init container of the manifest installs plugins that work alone', () => {
+        const manifest = readFileSync(join(root, 'deploy/heddle.yml'), 'utf8')
+        const args = (
+          /command: \[\/usr\/lib\/heddle\/bin\/heddle, cni, install\]\n\s+args:\n((?:\s+- --.*\n)+)/.exec(
+            manifest,
+          )?.[1] ?? ''
+        )
+          .split('\n')
+          .flatMap((line) => /- (--\S+)/.exec(line)?.[1] ?? [])
+        execFileSync('mkdir', ['-p', join(rootfs, 'etc/kube-flannel')])
+        writeFileSync(
+          join(rootfs, 'etc/kube-flannel/cni-conf.json'),
+          '{"name":"cbr0","cniVersion":"1.0.0","plugins":[{"type":"flannel"}]}',
+        )
+        const { status, stderr } = inside('heddle', 'cni', 'install', ...args)
+        assert.equal(status, 0, stderr)
+        assert.ok(existsSync(join(rootfs, 'etc/cni/net.d/10-flannel.conflist')))
+        assert.match(version('/opt/cni/bin/flannel'), /"supportedVersions"/)
+      })
+
+      await t.test("flannel's own way of installing its plugin brings what ours needs", () => {
+        execFileSync('mkdir', ['-p', join(rootfs, 'host/cni/bin')])
+        assert.equal(inside('cp', '-f', '/flannel', '/host/cni/bin/flannel').status, 0)
+        assert.match(version('/host/cni/bin/flannel'), /"supportedVersions"/)
       })
 
       await t.test('copying works as in any image', () => {
