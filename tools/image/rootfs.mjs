@@ -1,5 +1,16 @@
 import { execFileSync } from 'node:child_process'
-import { chmodSync, copyFileSync, cpSync, existsSync, mkdirSync, readdirSync, realpathSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  copyFileSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  realpathSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { dirname, join } from 'node:path'
 
 import { commandPath, root } from '../paths.mjs'
@@ -16,12 +27,38 @@ const programs = [
   },
   {
     file: 'xtables-legacy-multi',
-    names: ['iptables', 'ip6tables'].flatMap((name) => ['', '-save', '-restore'].map((verb) => `${name}-legacy${verb}`)),
+    names: ['iptables', 'ip6tables'].flatMap((name) =>
+      ['', '-save', '-restore'].map((verb) => `${name}-legacy${verb}`),
+    ),
   },
 ]
 
 /** What people type into a shell of the container, from busybox. `cp` is our own. */
-const applets = ['sh', 'ls', 'cat', 'mv', 'rm', 'mkdir', 'ln', 'sleep', 'env', 'grep', 'sed', 'head', 'tail', 'ps', 'ip', 'ping', 'nslookup', 'wget', 'vi', 'id', 'kill', 'true', 'false']
+const applets = [
+  'sh',
+  'ls',
+  'cat',
+  'mv',
+  'rm',
+  'mkdir',
+  'ln',
+  'sleep',
+  'env',
+  'grep',
+  'sed',
+  'head',
+  'tail',
+  'ps',
+  'ip',
+  'ping',
+  'nslookup',
+  'wget',
+  'vi',
+  'id',
+  'kill',
+  'true',
+  'false',
+]
 
 /** Read as they are, where they are. */
 const files = ['/etc/ssl/certs/ca-certificates.crt', '/etc/protocols', '/etc/services']
@@ -43,7 +80,21 @@ const HOME = '/usr/lib/heddle'
 export function makeRootfs(directory) {
   rmSync(directory, { recursive: true, force: true })
   const at = (path) => join(directory, path)
-  for (const path of ['/bin', '/sbin', '/usr/sbin', '/etc', '/tmp', '/root', '/run', '/var', '/proc', '/sys', '/dev', '/opt/bin', HOME])
+  for (const path of [
+    '/bin',
+    '/sbin',
+    '/usr/sbin',
+    '/etc',
+    '/tmp',
+    '/root',
+    '/run',
+    '/var',
+    '/proc',
+    '/sys',
+    '/dev',
+    '/opt/bin',
+    HOME,
+  ])
     mkdirSync(at(path), { recursive: true })
   chmodSync(at('/tmp'), 0o1777)
   symlinkSync('/run', at('/var/run'))
@@ -51,7 +102,10 @@ export function makeRootfs(directory) {
   for (const name of ['bin', 'lib', 'cni']) cpSync(join(root, 'dist', name), at(`${HOME}/${name}`), { recursive: true })
   symlinkSync(`${HOME}/bin/heddle`, at('/bin/heddle'))
   symlinkSync(`${HOME}/cni/flannel`, at('/flannel'))
-  for (const [name, target] of [['flanneld', '/opt/bin/flanneld'], ['cp', '/bin/cp']]) {
+  for (const [name, target] of [
+    ['flanneld', '/opt/bin/flanneld'],
+    ['cp', '/bin/cp'],
+  ]) {
     copyFileSync(join(root, 'deploy', 'image', name), at(target))
     chmodSync(at(target), 0o755)
   }
