@@ -87,7 +87,9 @@ export async function startCniServer(options: CniServerOptions): Promise<CniServ
     })
     const job = (): Promise<Answer> => runPlugin(plugin, call, host)
     if (verb === 'VERSION' || verb === 'STATUS') return job()
-    return work.run(attachmentKey(frame), job)
+    // A GC whose caller was killed goes on with a list that knows nothing of what is added now.
+    const after = verb === 'GC' ? undefined : `GC ${networkOf(frame.stdin)}`
+    return work.run(attachmentKey(frame), job, after)
   }
 
   async function serve(socket: Socket): Promise<void> {
@@ -175,7 +177,7 @@ const pause = (ms: number): Promise<void> =>
     setTimeout(resolve, ms).unref()
   })
 
-/** Calls of one attachment, and nothing else, wait for each other. GC waits for nothing: plugins lock their own state. */
+/** Calls of one attachment wait for each other, and all of a network's for a GC of before. GC waits for other GCs only: plugins lock their own state. */
 function attachmentKey({ env, stdin }: CallFrame): string {
   const { CNI_CONTAINERID: id = '', CNI_IFNAME: ifname = '', CNI_COMMAND: verb = '' } = env
   return verb === 'GC' ? `GC ${networkOf(stdin)}` : `${networkOf(stdin)} ${id} ${ifname}`

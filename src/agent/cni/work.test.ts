@@ -61,3 +61,19 @@ test('too many waiting calls are refused at once, and places come free again', a
   await Promise.all([first, second])
   await work.run('c', turn)
 })
+
+test('a job waits for those of another key that were there before it, and for no later ones', async () => {
+  const work = createWork({ running: 8, waiting: 8 })
+  const done: string[] = []
+  const job = (name: string, turns: number) => async (): Promise<void> => {
+    for (let i = 0; i < turns; i++) await turn()
+    done.push(name)
+  }
+  await Promise.all([
+    work.run('a', job('early', 1), 'GC n'),
+    work.run('GC n', job('GC', 5)).catch(() => undefined),
+    work.run('a', job('late', 1), 'GC n'),
+    work.run('b', job('beside', 1), 'GC m'),
+  ])
+  assert.deepEqual(done, ['early', 'beside', 'GC', 'late'])
+})

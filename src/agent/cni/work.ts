@@ -10,8 +10,11 @@ export interface WorkLimits {
 }
 
 export interface Work {
-  /** Runs `job` when its turn comes. Jobs with the same key run one after the other, in order. Throws CniError 11 when too many wait. */
-  run<T>(key: string, job: () => Promise<T>): Promise<T>
+  /**
+   * Runs `job` when its turn comes. Jobs with the same key run one after the other, in order; `after` names another key whose jobs of before have to end
+   * first. Throws CniError 11 when too many wait.
+   */
+  run<T>(key: string, job: () => Promise<T>, after?: string): Promise<T>
   readonly running: number
   readonly waiting: number
   /** Of jobs that run or wait. */
@@ -24,15 +27,17 @@ export function createWork(limits: WorkLimits): Work {
   let running = 0
   let waiting = 0
 
-  async function run<T>(key: string, job: () => Promise<T>): Promise<T> {
+  async function run<T>(key: string, job: () => Promise<T>, after?: string): Promise<T> {
     if (waiting >= limits.waiting) {
       throw tryAgain(`the Heddle agent is busy: ${waiting} calls are waiting`, 'the runtime will try again')
     }
     const before = last.get(key)
+    const other = after === undefined ? undefined : last.get(after)
     const turn = (async () => {
       waiting++
       try {
         await before?.catch(() => {})
+        await other?.catch(() => {})
         await place()
       } finally {
         waiting--
