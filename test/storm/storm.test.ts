@@ -5,7 +5,7 @@ import { needsRoot } from '../namespace.ts'
 import { slowness } from '../slow.ts'
 import { describeStorm, runStorm } from './storm.ts'
 
-const LIMIT_MS = 180_000 * slowness
+const LIMIT_MS = 270_000 * slowness
 
 test(
   'a storm of calls, a part of them killed or wrong, with an agent that dies: no address twice, and nothing stays',
