@@ -9,7 +9,7 @@ import type { Log } from './log.ts'
 import { WireguardKeyFile, type KeyPlaces } from './wireguard-key-file.ts'
 
 class Bench implements Disposable {
-  readonly folder = mkdtempSync(join(tmpdir(), 'hdlg-key-'))
+  readonly folder = mkdtempSync(join(tmpdir(), 'wgkey-'))
   readonly places: KeyPlaces = { own: join(this.folder, 'lib/wgkey'), flannel: join(this.folder, 'run/wgkey') }
   readonly said: string[] = []
   readonly kept: (string | undefined)[] = []

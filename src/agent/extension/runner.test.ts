@@ -30,7 +30,7 @@ const lease = (i: number, ip = `192.168.0.${i + 1}`): Lease => ({
 })
 
 class Bench implements Disposable {
-  readonly folder = mkdtempSync(join(tmpdir(), 'hdlg-ext-'))
+  readonly folder = mkdtempSync(join(tmpdir(), 'extension-'))
   readonly file = join(this.folder, 'extension.json')
   readonly ran: string[] = []
   readonly progress: (number | undefined)[] = []
@@ -58,11 +58,13 @@ class Bench implements Disposable {
     })
   }
 
-  /** Until nothing has been waiting for a while; returns what ran since the last time. */
-  async quiet(): Promise<string[]> {
-    const end = Date.now() + 10_000
-    while (this.progress.at(-1) !== 0 && Date.now() < end) await delay(5)
-    await delay(30)
+  /** Until all is done, what is tried again too; returns what ran since the last time. */
+  async quiet(runner: ExtensionRunner): Promise<string[]> {
+    const end = Date.now() + 20_000
+    do {
+      await delay(5)
+      await runner.settled()
+    } while (this.progress.at(-1) !== 0 && Date.now() < end)
     return this.ran.splice(0)
   }
 
@@ -77,13 +79,16 @@ test('the own command first, then each peer’s; a change is a removal and an ad
     await using runner = await bench.open()
     runner.setPeer('node-1', lease(1), local)
     runner.setLocal(local)
-    assert.deepEqual(await bench.quiet(), ['post 10.244.0.0/24 192.168.0.1', 'add 10.244.1.0/24 192.168.0.2 data 1'])
+    assert.deepEqual(await bench.quiet(runner), [
+      'post 10.244.0.0/24 192.168.0.1',
+      'add 10.244.1.0/24 192.168.0.2 data 1',
+    ])
     runner.setPeer('node-1', lease(1), local)
     runner.setLocal(local)
-    assert.deepEqual(await bench.quiet(), [], 'the same again')
+    assert.deepEqual(await bench.quiet(runner), [], 'the same again')
     runner.setPeer('node-1', lease(1, '192.168.0.99'), local)
     runner.setPeer('node-2', lease(2), local)
-    const ran = await bench.quiet()
+    const ran = await bench.quiet(runner)
     assert.deepEqual(ran.toSorted(), [
       'add 10.244.1.0/24 192.168.0.99 data 1',
       'add 10.244.2.0/24 192.168.0.3 data 2',
@@ -94,7 +99,7 @@ test('the own command first, then each peer’s; a change is a removal and an ad
     )
     runner.removeLeftovers()
     runner.setPeer('node-2', undefined, local)
-    assert.deepEqual(await bench.quiet(), ['remove 10.244.2.0/24 192.168.0.3 data 2'])
+    assert.deepEqual(await bench.quiet(runner), ['remove 10.244.2.0/24 192.168.0.3 data 2'])
   }
   assert.deepEqual(bench.ran, ['shutdown 10.244.0.0/24 192.168.0.1'])
 })
@@ -106,7 +111,7 @@ test('what fails is tried again, and holds up nobody else', async () => {
   runner.setLocal(local)
   runner.setPeer('node-1', lease(1), local)
   runner.setPeer('node-2', lease(2), local)
-  const ran = await bench.quiet()
+  const ran = await bench.quiet(runner)
   assert.deepEqual(ran.slice(0, 2), ['post 10.244.0.0/24 192.168.0.1', 'post 10.244.0.0/24 192.168.0.1'])
   assert.equal(ran.filter((line) => line.startsWith('add 10.244.1.0')).length, 2)
   assert.equal(ran.filter((line) => line.startsWith('add 10.244.2.0')).length, 1)
@@ -118,7 +123,7 @@ test('after a restart only the difference is done; after a reboot everything', a
     await using runner = await bench.open()
     runner.setLocal(local)
     for (const i of [1, 2, 3]) runner.setPeer(`node-${i}`, lease(i), local)
-    await bench.quiet()
+    await bench.quiet(runner)
   }
   bench.ran.splice(0)
   const again = async (boot: string): Promise<string[]> => {
@@ -128,7 +133,7 @@ test('after a restart only the difference is done; after a reboot everything', a
     runner.setPeer('node-1', lease(1), local)
     runner.setPeer('node-2', lease(2, '192.168.0.77'), local)
     runner.removeLeftovers()
-    return (await bench.quiet()).toSorted()
+    return (await bench.quiet(runner)).toSorted()
   }
   assert.deepEqual(await again('this'), [
     'add 10.244.2.0/24 192.168.0.77 data 2',
@@ -152,7 +157,7 @@ test('who was killed in the middle of an addition does it again; a damaged recor
     await using runner = await bench.open()
     runner.setLocal(local)
     runner.setPeer('node-1', lease(1), local)
-    assert.ok((await bench.quiet()).includes('add 10.244.1.0/24 192.168.0.2 data 1'))
+    assert.ok((await bench.quiet(runner)).includes('add 10.244.1.0/24 192.168.0.2 data 1'))
   }
   writeFileSync(bench.file, '{"version":1,')
   bench.progress.splice(0)
@@ -160,7 +165,7 @@ test('who was killed in the middle of an addition does it again; a damaged recor
   await using runner = await bench.open()
   runner.setLocal(local)
   runner.setPeer('node-1', lease(1), local)
-  assert.ok((await bench.quiet()).includes('add 10.244.1.0/24 192.168.0.2 data 1'))
+  assert.ok((await bench.quiet(runner)).includes('add 10.244.1.0/24 192.168.0.2 data 1'))
 })
 
 test('a real command: arguments as they are, environment, input, output; errors with what it said', async () => {

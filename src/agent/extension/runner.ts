@@ -83,6 +83,11 @@ export class ExtensionRunner implements AsyncDisposable {
     for (const name of this.#done.keys()) if (!this.#wanted.has(name)) this.#mark(name)
   }
 
+  /** Resolves when nothing is to be done now; what failed may still wait for its next turn. */
+  async settled(): Promise<void> {
+    while (this.#working !== undefined) await this.#working
+  }
+
   /** Runs ShutdownCommand. What is still to be done for peers is left to the next life. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closed = true
