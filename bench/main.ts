@@ -10,11 +10,12 @@ import { machine, machineText } from './machine.ts'
 import { met, type Measurement } from './measurement.ts'
 import { memory } from './memory.ts'
 import { peers } from './peers.ts'
+import { plugins } from './plugins.ts'
 import { measurementTable } from './table.ts'
 import { relay, throughput } from './throughput.ts'
 import { wire } from './wire.ts'
 
-const BENCHMARKS: readonly Benchmark[] = [attach, burst, wire, peers, join, throughput, relay, memory]
+const BENCHMARKS: readonly Benchmark[] = [attach, plugins, burst, wire, peers, join, throughput, relay, memory]
 
 function count(text: string): number {
   const value = Number(text)
