@@ -1,21 +1,17 @@
-import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs'
-import { dirname, join, resolve } from 'node:path'
+import { readFileSync } from 'node:fs'
+import { resolve } from 'node:path'
 
 import { Command } from 'commander'
 
-import { sandboxes } from '#agent/leaks/sandbox.ts'
-import { listRecords, recordFolder } from '#cni/attachment/record.ts'
-import { failpoints } from '#cni/runtime/host.ts'
-import { bootId } from '#sys/bootid.ts'
-import { tryLockFile, type FileLock } from '#sys/flock.ts'
 import { CliError } from '../fail.ts'
 import { say } from '../language.ts'
 import { style } from '../style.ts'
 import { table } from '../table.ts'
 import { version } from '../version.ts'
-import { applyActions, lookAt, type Machine } from './apply.ts'
-import { nothingInstalled, readManifest, removeManifest, writeManifest } from './manifest.ts'
-import { isConfiguration, planInstall, planUninstall, type Action, type Conflict } from './plan.ts'
+import { lookAt } from './apply.ts'
+import { nothingInstalled, readManifest } from './manifest.ts'
+import { planInstall, planUninstall, type Action, type Conflict } from './plan.ts'
+import { carryOut, configurationsIn, livingAttachments, lock, takeBack, targetOf } from './target.ts'
 import { ownBuild, STANDALONE, USUAL, wantedFiles } from './wanted.ts'
 
 interface InstallOptions {
@@ -65,29 +61,9 @@ export function uninstallCommand(): Command {
     .action(uninstall)
 }
 
-interface Target {
-  readonly root: string
-  readonly manifest: string
-  readonly machine: Machine
-}
-
-function targetOf(option: string | undefined): Target {
-  const root = option === undefined || resolve(option) === '/' ? '' : resolve(option)
-  const failpoint = failpoints(process.env)
-  let steps = 0
-  return {
-    root,
-    manifest: join(root, '/var/lib/heddle/cni-install.json'),
-    machine: {
-      root,
-      backups: join(root, '/var/lib/heddle/cni-backup'),
-      step: () => failpoint(`install.${steps++}`),
-    },
-  }
-}
-
 function install(options: InstallOptions): void {
-  const { root, manifest: path, machine } = targetOf(options.root)
+  const target = targetOf(options.root)
+  const { root, manifest: path } = target
   const conf = typeof options.conf === 'string' ? options.conf : '/etc/cni/net.d'
   const places = { bin: options.bin ?? '/opt/cni/bin', lib: options.lib ?? STANDALONE, conf }
   const absolute = { bin: resolve(places.bin), lib: resolve(places.lib), conf: resolve(places.conf) }
@@ -111,14 +87,7 @@ function install(options: InstallOptions): void {
   // What will be changed is told before it is.
   if (options.json !== true) tell(plan.actions, plan.conflicts, refused)
   const isApplied = !dry && !refused
-  if (isApplied) {
-    machine.step()
-    writeManifest(path, plan.journal)
-    sweep([...wanted.map((file) => `${root}${file.path}`), join(machine.backups, 'x')])
-    applyActions(plan.actions, machine)
-    machine.step()
-    writeManifest(path, plan.manifest)
-  }
+  if (isApplied) carryOut(plan, target)
   if (options.json === true) tellJson(plan.actions, plan.conflicts, isApplied)
   if (refused && !dry)
     throw new CliError('BUSY', say('install.refused', { count: plan.conflicts.length }), {
@@ -135,7 +104,8 @@ function configurationOf({ conflist, confName }: InstallOptions): { readonly nam
 }
 
 function uninstall(options: Pick<InstallOptions, 'root' | 'force' | 'dryRun' | 'json'>): void {
-  const { root, manifest: path, machine } = targetOf(options.root)
+  const target = targetOf(options.root)
+  const { root, manifest: path } = target
   const dry = options.dryRun === true
   using _lock = dry ? undefined : lock(path)
   const manifest = readManifest(path)
@@ -150,58 +120,9 @@ function uninstall(options: Pick<InstallOptions, 'root' | 'force' | 'dryRun' | '
     throw new CliError('BUSY', say('uninstall.inUse', { count }), { remedy: say('uninstall.inUseRemedy') })
   const actions = planUninstall(manifest, (file) => lookAt(`${root}${file}`))
   if (options.json !== true) tell(actions, [], false)
-  if (!dry) {
-    sweep([...manifest.files.map((file) => `${root}${file.path}`), join(machine.backups, 'x')])
-    applyActions(actions, machine)
-    machine.step()
-    rmSync(machine.backups, { recursive: true, force: true })
-    // Compiled code that the plugins have kept beside their program.
-    for (const { path: file } of manifest.files)
-      if (file.endsWith('/lib/cni.mjs')) rmSync(`${root}${dirname(file)}/cache`, { recursive: true, force: true })
-    machine.step()
-    removeManifest(path)
-  }
+  if (!dry) takeBack(manifest, actions, target)
   if (options.json === true) tellJson(actions, [], !dry)
   else sum(actions, dry)
-}
-
-/** Whoever lives needs the plugins for its DEL. */
-function livingAttachments(root: string): number {
-  const stateOf = sandboxes(bootId())
-  return listRecords(recordFolder(root)).filter((record) => stateOf(record) === 'live').length
-}
-
-function lock(manifest: string): FileLock {
-  const path = `${manifest}.lock`
-  mkdirSync(dirname(path), { recursive: true, mode: 0o755 })
-  const held = tryLockFile(path)
-  if (held === undefined)
-    throw new CliError('BUSY', say('install.busy', { path }), { remedy: say('install.busyRemedy') })
-  return held
-}
-
-function configurationsIn(folder: string): readonly string[] {
-  try {
-    return readdirSync(folder).filter(isConfiguration)
-  } catch {
-    return []
-  }
-}
-
-/** Half-written files of an installation that was killed. Called under the lock. */
-function sweep(paths: readonly string[]): void {
-  for (const folder of new Set(paths.map((path) => dirname(path)))) {
-    for (const name of namesIn(folder))
-      if (/\.[0-9a-f]{8}\.heddle-tmp$/.test(name)) rmSync(join(folder, name), { force: true })
-  }
-}
-
-function namesIn(folder: string): readonly string[] {
-  try {
-    return readdirSync(folder)
-  } catch {
-    return []
-  }
 }
 
 const pathOf = (action: Action): string => ('file' in action ? action.file.path : action.path)
