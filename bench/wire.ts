@@ -44,13 +44,14 @@ const wirePlugins =
   (bed: Bed) =>
   async (netns: Namespace, directory: string): Promise<Plugins> => {
     const store = join(directory, 'networks')
-    mkdirSync(store)
+    const records = join(bed.memory, 'wire')
+    for (const folder of [store, records]) mkdirSync(folder)
     await netns.run('ip', 'link', 'add', 'cni0', 'mtu', '1450', 'type', 'bridge')
     await netns.run('ip', 'address', 'add', '10.88.0.1/16', 'dev', 'cni0')
     await netns.run('ip', 'link', 'set', 'cni0', 'up')
     await bed.run('nft', ['-f', '-'], { netns: netns.path, input: TABLE })
     const configs: Plugins['configs'] = ({ number }) => [
-      { address: formatIp(ip4(FIRST_ADDRESS + number)), number, directory: store },
+      { address: formatIp(ip4(FIRST_ADDRESS + number)), number, directory: store, records },
     ]
     return { path: dirname(await compiled('wire')), types: ['wire'], configs }
   }

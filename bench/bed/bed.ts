@@ -1,6 +1,6 @@
 /** The place where a benchmark happens: network namespaces, a folder, processes. Disposing it removes all of it. */
 
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statfsSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { ChildProcess } from 'node:child_process'
@@ -21,6 +21,8 @@ let beds = 0
 
 export class Bed implements AsyncDisposable {
   readonly directory = mkdtempSync(join(tmpdir(), `${PREFIX}${process.pid}-`))
+  /** For what lies below /run on a node: in memory, as there. */
+  readonly memory = mkdtempSync(join(memoryFolder(), `${PREFIX}${process.pid}-`))
   readonly #signal: AbortSignal
   readonly #prefix = `${PREFIX}${process.pid}-${++beds}-`
   readonly #namespaces: string[] = []
@@ -75,7 +77,7 @@ export class Bed implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await Promise.all(this.#children.map(end))
     for (const path of this.#namespaces) deleteNetns(path)
-    rmSync(this.directory, { recursive: true, force: true })
+    for (const directory of [this.directory, this.memory]) rmSync(directory, { recursive: true, force: true })
   }
 }
 
@@ -104,7 +106,16 @@ export function removeLeftovers(): void {
     if (args.includes('\0agent\0') && isOrphaned(args)) process.kill(Number(pid), 'SIGKILL')
   }
   for (const name of names(NETNS_DIR).filter(isOrphaned)) deleteNetns(join(NETNS_DIR, name))
-  for (const name of names(tmpdir()).filter(isOrphaned)) rmSync(join(tmpdir(), name), { recursive: true, force: true })
+  for (const folder of [tmpdir(), memoryFolder()])
+    for (const name of names(folder).filter(isOrphaned)) rmSync(join(folder, name), { recursive: true, force: true })
+}
+
+/** statfs(2): TMPFS_MAGIC. */
+const TMPFS = 0x0102_1994
+
+function memoryFolder(): string {
+  const shared = '/dev/shm'
+  return existsSync(shared) && statfsSync(shared).type === TMPFS ? shared : tmpdir()
 }
 
 const names = (folder: string): string[] => (existsSync(folder) ? readdirSync(folder) : [])

@@ -1,7 +1,7 @@
 /** The chain that both sides run: bridge with host-local, then portmap with one port of the host, as flannel configures them. */
 
 import { existsSync } from 'node:fs'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { JsonObject } from '#cni/json.ts'
 import type { CniNode, Plugins, Pod } from './attach.ts'
@@ -48,7 +48,15 @@ export const own =
   (bed: Bed) =>
   async (netns: Namespace, directory: string): Promise<Plugins> => {
     const socket = join(directory, 'cni.sock')
-    const flags = ['--cni-only', '--socket', socket, '--root', join(directory, 'root'), '--log-level', 'warn']
+    const flags = [
+      '--cni-only',
+      '--socket',
+      socket,
+      '--root',
+      join(bed.memory, basename(directory)),
+      '--log-level',
+      'warn',
+    ]
     const agent = bed.start(netns, heddle, ['agent', ...flags])
     await until(
       () => existsSync(socket),

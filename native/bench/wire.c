@@ -2,13 +2,14 @@
  * The floor under an ADD of bridge + host-local + portmap: one process that makes the system calls such an ADD needs, and nothing else. No JSON,
  * no checks, no looking for what is there already. It runs as a plugin of chain.c, so that its process start is counted.
  *
+ *   records       for each of the two plugins: flock of a file of its own, a new file with what DEL needs; a second one in its place where there are rules; unlink
  *   reservation   flock, create, write, fdatasync, link, unlink, fsync of the folder, note of the last address
  *   host          RTM_GETLINK of the bridge; RTM_NEWLINK of the pair, its far end in the pod, with master, and RTM_SETLINK with the alias; three sysctls
  *   pod           one sysctl; RTM_GETLINK; RTM_NEWADDR and RTM_SETLINK up; RTM_NEWROUTE of the default route; RTM_GETLINK for the MAC address
  *   host          RTM_GETADDR of the bridge; ip_forward; RTM_SETLINK with hairpin; RTM_SETLINK up; RTM_DELNEIGH; RTM_GETLINK until the port forwards
  *   host port     one nf_tables transaction of NFT_MSG_NEWSETELEM for three sets; RTM_GETROUTE to the pod; route_localnet
  *
- * stdin: {"address":"10.88.0.5","number":5,"directory":"/…"}. The bridge cni0 and the table `inet wire` are there before. DEL undoes it, for the next round.
+ * stdin: {"address":"10.88.0.5","number":5,"directory":"/…","records":"/…"}. The bridge cni0 and the table `inet wire` are there before. DEL undoes it, for the next round.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -31,6 +32,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { OPER_UP = 6, FORWARDING = 3, MTU = 1450, FIRST_HOST_PORT = 20000 };
@@ -146,6 +148,38 @@ static void read_sysctl(const char *path) {
   int fd = open(path, O_RDONLY | O_CLOEXEC);
   if (fd < 0 || read(fd, value, sizeof value) < 0) fail(path);
   close(fd);
+}
+
+/* What is remembered of an attachment: 600 bytes, as ours are. */
+static void write_record(const char *path, int flags) {
+  static char content[600];
+  int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | flags, 0600);
+  if (fd < 0 || write(fd, content, sizeof content) < 0) fail(path);
+  close(fd);
+}
+
+static int lock_record(char *path, size_t size, const char *directory, const char *plugin, const char *id) {
+  snprintf(path, size, "%s/%s-%s", directory, plugin, id);
+  char lock[320];
+  snprintf(lock, sizeof lock, "%s.lock", path);
+  int fd = open(lock, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+  struct stat held, named;
+  if (fd < 0 || flock(fd, LOCK_EX) || fstat(fd, &held) || stat(lock, &named)) fail(lock);
+  return fd;
+}
+
+static void unlock_record(const char *path, int fd) {
+  char lock[320];
+  snprintf(lock, sizeof lock, "%s.lock", path);
+  unlink(lock);
+  close(fd);
+}
+
+static void replace_record(const char *path) {
+  char fresh[320];
+  snprintf(fresh, sizeof fresh, "%s.tmp", path);
+  write_record(fresh, O_EXCL);
+  if (rename(fresh, path)) fail(path);
 }
 
 static void reserve(int directory, const char *address, const char *owner) {
@@ -278,11 +312,12 @@ int main(void) {
   static char input[65536];
   size_t length = 0;
   for (ssize_t got; (got = read(0, input + length, sizeof input - 1 - length)) > 0;) length += (size_t)got;
-  char text[64], directory[256], *at;
+  char text[64], directory[256], records[256], record[300], *at;
   int number;
   if (!(at = strstr(input, "\"address\":\"")) || sscanf(at, "\"address\":\"%63[^\"]", text) != 1 ||
       !(at = strstr(input, "\"number\":")) || sscanf(at, "\"number\":%d", &number) != 1 ||
-      !(at = strstr(input, "\"directory\":\"")) || sscanf(at, "\"directory\":\"%255[^\"]", directory) != 1)
+      !(at = strstr(input, "\"directory\":\"")) || sscanf(at, "\"directory\":\"%255[^\"]", directory) != 1 ||
+      !(at = strstr(input, "\"records\":\"")) || sscanf(at, "\"records\":\"%255[^\"]", records) != 1)
     fail("stdin");
   struct in_addr address, gateway;
   inet_pton(AF_INET, text, &address);
@@ -301,6 +336,10 @@ int main(void) {
     flush(host, 1, 0, "RTM_DELLINK");
     host_port(NFT_MSG_DELSETELEM, address, number);
     unlinkat(store, text, 0);
+    for (int i = 0; i < 2; i++) {
+      snprintf(record, sizeof record, "%s/%s-%s", records, i ? "portmap" : "bridge", getenv("CNI_CONTAINERID"));
+      unlink(record);
+    }
     return 0;
   }
 
@@ -308,6 +347,8 @@ int main(void) {
   int home = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
   int netns = open(getenv("CNI_NETNS"), O_RDONLY | O_CLOEXEC);
   if (home < 0 || netns < 0) fail("netns");
+  int lock = lock_record(record, sizeof record, records, "bridge", id);
+  write_record(record, O_EXCL);
   reserve(store, text, id);
   int bridge = index_of(get_link(host, "cni0"));
   make_veth(host, name, bridge, netns, id);
@@ -320,6 +361,9 @@ int main(void) {
   if (setns(home, CLONE_NEWNET)) fail("setns");
   configure_pod(pod, address, gateway);
   bring_up_port(host, name, bridge, address);
+  unlock_record(record, lock);
+  lock = lock_record(record, sizeof record, records, "portmap", id);
+  write_record(record, O_EXCL);
   host_port(NFT_MSG_NEWSETELEM, address, number);
   struct rtmsg route = {.rtm_family = AF_INET, .rtm_dst_len = 32};
   struct nlmsghdr *m = begin(RTM_GETROUTE, 0, &route, sizeof route);
@@ -327,6 +371,8 @@ int main(void) {
   finish(m);
   ask(host, "RTM_GETROUTE");
   read_sysctl("/proc/sys/net/ipv4/conf/cni0/route_localnet");
+  replace_record(record);
+  unlock_record(record, lock);
   printf("{\"ips\":[{\"address\":\"%s/16\"}]}\n", text);
   return 0;
 }
