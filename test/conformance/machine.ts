@@ -33,6 +33,8 @@ export class Machine implements AsyncDisposable {
   static async make(): Promise<Machine> {
     const holder = spawn('unshare', ['--mount', '--net', '--propagation', 'private', 'cat'], {
       stdio: ['pipe', 'ignore', 'ignore'],
+      // An interrupt from the terminal is for the suite alone; the holder ends when its input does.
+      detached: true,
     })
     await once(holder, 'spawn')
     const machine = new Machine(holder)
