@@ -16,6 +16,7 @@ export const commands: Readonly<Record<string, LazyCommand>> = {
   cni: { summary: 'cni.summary', load: async () => (await import('./cni.ts')).cniCommand() },
   dhcp: { summary: 'dhcp.summary', load: async () => (await import('./dhcp.ts')).dhcpCommand() },
   doctor: { summary: 'doctor.summary', load: async () => (await import('./doctor.ts')).doctorCommand() },
+  migrate: { summary: 'migrate.summary', load: async () => (await import('./migrate/command.ts')).migrateCommand() },
   flanneld: { summary: 'flanneld.summary', load: async () => (await import('./flanneld.ts')).flanneldCommand() },
   agent: { summary: 'agent.summary', load: async () => (await import('./agent.ts')).agentCommand() },
 }

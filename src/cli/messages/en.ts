@@ -2,6 +2,7 @@ import { installEn } from './install-en.ts'
 import { labEn } from './lab-en.ts'
 import { nodeChecksEn } from './node-checks-en.ts'
 import { leaksEn } from './leaks-en.ts'
+import { migrateEn } from './migrate-en.ts'
 
 /**
  * What the command says, by key. `{name}` stands for a value. Every key here is in every other catalogue, with the same
@@ -12,6 +13,7 @@ export const en = {
   ...nodeChecksEn,
   ...leaksEn,
   ...installEn,
+  ...migrateEn,
   'heddle.summary': 'A Kubernetes pod network: its plugins, its node agent, and a lab that builds one on this machine',
   'heddle.lang': 'language of messages: en or zh (default: from LC_ALL, LC_MESSAGES, LANG)',
   'heddle.version': 'print the version',

@@ -3,12 +3,14 @@ import { installZh } from './install-zh.ts'
 import { labZh } from './lab-zh.ts'
 import { nodeChecksZh } from './node-checks-zh.ts'
 import { leaksZh } from './leaks-zh.ts'
+import { migrateZh } from './migrate-zh.ts'
 
 export const zh: Catalogue = {
   ...labZh,
   ...nodeChecksZh,
   ...leaksZh,
   ...installZh,
+  ...migrateZh,
   'heddle.summary': 'Kubernetes Pod 网络：CNI 插件、节点代理，以及在本机搭建整套网络的实验环境',
   'heddle.lang': '消息语言：en 或 zh（默认取自 LC_ALL、LC_MESSAGES、LANG）',
   'heddle.version': '显示版本号',
