@@ -88,7 +88,7 @@ export function execStart(texts: readonly string[]): readonly string[] {
 
 /** The drop-in that has Heddle run with the unit's own flags; undefined for a command that is not flanneld itself, such as a script around it. */
 export function dropInText(command: string, program: string): string | undefined {
-  const parts = /^([-:+!]*)(?:"[^"\s]*\/flanneld"|[^"\s]*\/flanneld|flanneld)(\s.*)?$/s.exec(command)
+  const parts = /^([-:+!]*)(?:"\/(?:[^"\s]*\/)?flanneld"|\/(?:[^"\s]*\/)?flanneld)(\s.*)?$/s.exec(command)
   if (parts === null || !/^\/[\w./+-]+$/.test(program)) return undefined
   const [, prefix = '', flags = ''] = parts
   return [
