@@ -35,7 +35,9 @@ function recording(env: string | undefined) {
   }
   const { root } = made
   const nothing = (): void => {}
-  const host: PluginHost = { root, failpoint: nothing, log: nothing, netlink: Object.create(null), delegate: run }
+  // A kernel without any link.
+  const netlink = Object.assign(Object.create(null), { find: nothing })
+  const host: PluginHost = { root, failpoint: nothing, log: nothing, netlink, delegate: run }
   const envFile = join(made.root, 'run/flannel/subnet.env')
   fs.mkdirSync(join(made.root, 'run/flannel'), { recursive: true })
   if (env !== undefined) fs.writeFileSync(envFile, env)
@@ -199,4 +201,46 @@ test('with the real bridge: pods of a node reach each other', async () => {
   await flannel.gc(gcInputOf(raw, []), made.host)
   assert.doesNotMatch(made.exec('ip', 'link'), /veth/)
   assert.deepEqual(fs.readdirSync(join(made.root, 'var/lib/cni/flannel')), [])
+})
+
+test('the subnet of the node changes: while pods are connected ADD says what to do, afterwards it mends the bridge', async () => {
+  using made = new NetworkHost()
+  const write = (env: string): void => {
+    fs.mkdirSync(join(made.root, 'run/flannel'), { recursive: true })
+    fs.writeFileSync(join(made.root, 'run/flannel/subnet.env'), env)
+  }
+  const raw = conf({ delegate: { isDefaultGateway: true } })
+  const bridgeAddresses = (): string => made.exec('ip', '-o', 'address', 'show', 'dev', 'cni0', 'scope', 'global')
+  const pods = ['a', 'b', 'c'].map((containerId) => ({ containerId, netns: made.pod() }))
+  const [a, b, c] = pods
+  assert.ok(a !== undefined && b !== undefined && c !== undefined)
+  write(DUAL)
+  await flannel.add(inputOf(raw, a), made.host)
+  // Another cluster: neither subnet is in the network that was.
+  write(DUAL.replaceAll('10.244.', '10.42.').replaceAll('fd00:10:', 'fd00:42:'))
+  await assert.rejects(flannel.add(inputOf(raw, b), made.host), {
+    code: 11,
+    message:
+      /"cni0" already has an IP address different from 10\.42\.1\.1\/24.*10\.244\.1\.1\/24.* 1 pods.*ip link delete cni0/s,
+  })
+  assert.match(bridgeAddresses(), /10\.244\.1\.1\/24/)
+  await flannel.del(inputOf(raw, { containerId: 'a' }), made.host)
+  await flannel.add(inputOf(raw, b), made.host)
+  await flannel.add(inputOf(raw, c), made.host)
+  assert.ok(await ping(b.netns, '10.42.1.3'))
+  assert.match(bridgeAddresses(), /10\.42\.1\.1\/24/)
+  assert.doesNotMatch(bridgeAddresses(), /10\.244/)
+})
+
+test('an address that is no gateway of a subnet is somebody else’s: it stays, and the plugin bridge says so', async () => {
+  using made = new NetworkHost()
+  fs.mkdirSync(join(made.root, 'run/flannel'), { recursive: true })
+  fs.writeFileSync(join(made.root, 'run/flannel/subnet.env'), ENV)
+  made.exec('ip', 'link', 'add', 'cni0', 'type', 'bridge')
+  made.exec('ip', 'address', 'add', '192.168.50.7/24', 'dev', 'cni0')
+  await assert.rejects(flannel.add(inputOf(conf(), { netns: made.pod() }), made.host), {
+    code: 7,
+    message: /192\.168\.50\.7/,
+  })
+  assert.match(made.exec('ip', 'address', 'show', 'dev', 'cni0'), /192\.168\.50\.7/)
 })

@@ -2,7 +2,7 @@
  * The meta plugin flannel: reads the node's subnet from subnet.env and has another plugin, bridge by default, do the work.
  *
  * Unlike the reference it keeps one record for each attachment, forgets it only after the delegate's DEL succeeded, says "try again later" while the agent is
- * not ready, and passes CHECK, STATUS and GC on.
+ * not ready, passes CHECK, STATUS and GC on, and mends a bridge that has the address of a former subnet.
  */
 
 import { leftBehind } from '#cni/attachment/ledger.ts'
@@ -13,14 +13,17 @@ import type { Result } from '#cni/result.ts'
 import { specVersions } from '#cni/version.ts'
 import { flannelConf, renderDelegate, type FlannelConf } from './config.ts'
 import { findDelegate, listDelegates, removeDelegate, saveDelegate, type DelegateFile } from './delegate-file.ts'
+import { leaveFormerSubnets } from './former-subnet.ts'
 import { readSubnetEnv, type SubnetEnv } from './subnet-env.ts'
 
 export const flannel: Plugin = { type: 'flannel', versions: specVersions, add, del, check, status, gc }
 
 async function add(input: PluginInput, host: PluginHost): Promise<Result> {
   const conf = flannelConf(input.config, host.root)
-  const config = renderDelegate(input.config, conf, readSubnetEnv(conf.subnetFile))
+  const env = readSubnetEnv(conf.subnetFile)
+  const config = renderDelegate(input.config, conf, env)
   const delegated = { ...input, config }
+  leaveFormerSubnets(config, env, host)
   host.failpoint('flannel.save')
   const path = saveDelegate(conf.dataDir, input.config.name, input, config.raw)
   host.failpoint('flannel.saved')
