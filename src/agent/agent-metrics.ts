@@ -23,6 +23,8 @@ export interface AgentMetrics {
   readonly annotationPatches: Counter
   readonly relay: RelayMetrics
   readonly extensionCommands: Counter
+  readonly cloudPasses: Counter
+  readonly cloudChanges: Counter
   readonly dhcpLeases: Gauge
   readonly dhcpEvents: Counter
   readonly leaks: Gauge
@@ -136,6 +138,14 @@ export function agentMetrics(build: { readonly version: string; readonly node: s
     extensionCommands: registry.counter({
       name: 'heddle_extension_commands',
       help: 'Commands of the extension backend that were run, by option and outcome.',
+    }),
+    cloudPasses: registry.counter({
+      name: 'heddle_cloud_passes',
+      help: 'Looks at the route table of the cloud, with the changes that followed, by outcome.',
+    }),
+    cloudChanges: registry.counter({
+      name: 'heddle_cloud_changes',
+      help: 'Changes in the route table of the cloud, by step.',
     }),
   }
 }

@@ -12,4 +12,6 @@ export const CHECKS = {
   /** With the extension backend only. */
   extension: 'extension-commands',
   extensionPeers: 'extension-peers',
+  /** With the backends of clouds only. */
+  cloud: 'cloud-routes',
 } as const

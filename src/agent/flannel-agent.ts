@@ -17,11 +17,10 @@ import type { NodeView } from '#flannel/node-view.ts'
 import type { Refusal } from '#flannel/trust.ts'
 import type { AgentMetrics } from './agent-metrics.ts'
 import { openIdentity } from './backend-identity.ts'
+import { openBackendPart, type BackendPart } from './backend-part.ts'
 import { CHECKS } from './checks.ts'
 import { nodeStatusApi } from './cluster.ts'
 import { PATIENCE, readConf } from './conf-reader.ts'
-import { openExtension } from './extension/part.ts'
-import type { ExtensionRunner } from './extension/runner.ts'
 import { FlannelNetwork } from './flannel-network.ts'
 import { FlannelRules } from './flannel-rules.ts'
 import type { Health } from './health.ts'
@@ -66,7 +65,7 @@ export class FlannelAgent implements AsyncDisposable {
   #network: FlannelNetwork | undefined
   #own: OwnNode | undefined
   #rules: FlannelRules | undefined
-  #extension: ExtensionRunner | undefined
+  #part: BackendPart | undefined
   #nodes: NodeWatch | undefined
   #snapshots: SnapshotWriter | undefined
   /** A list was told that need not be doubted. */
@@ -147,10 +146,7 @@ export class FlannelAgent implements AsyncDisposable {
       },
       this.#stack,
     )
-    if (conf.backend.type === 'extension')
-      this.#extension = this.#stack.use(
-        await openExtension({ ...this.#options, conf: conf.backend, journal: paths.extension }),
-      )
+    this.#part = await openBackendPart(this.#options, conf.backend, this.#stack)
     const network = this.#openNetwork(conf, snapshot, identity, (name) => findLink(socket, name)?.mac)
     this.#followUnderlay(socket, network, conf)
     this.#followNodes(network)
@@ -190,7 +186,7 @@ export class FlannelAgent implements AsyncDisposable {
       random: () => randomBytes(6),
       state: this.#reconciler,
       log,
-      onLease: (...word) => this.#extension?.setPeer(...word),
+      onLease: (...word) => this.#part?.setPeer(...word),
       onLocal: (local) => this.#onLocal(local),
       onRefusal: (refusal) => this.#onRefusal(refusal),
     })
@@ -274,7 +270,7 @@ export class FlannelAgent implements AsyncDisposable {
   #onLocal(local: Local): void {
     this.#options.log.info({ ipv4: local[4], ipv6: local[6], backend: local.backend.type }, 'this node')
     this.#rules?.setLocal(local)
-    this.#extension?.setLocal(local)
+    this.#part?.setLocal(local)
     const addresses = `${local[4]?.address} ${local[6]?.address}`
     if (this.#addresses !== '' && this.#addresses !== addresses) this.#reconnect()
     this.#addresses = addresses
@@ -333,12 +329,13 @@ export class FlannelAgent implements AsyncDisposable {
     if (local === undefined) return
     if (this.#isListed && network.missing.length === 0 && this.#rules?.absent === undefined) {
       this.#reconciler.removeLeftovers()
-      this.#extension?.removeLeftovers()
+      this.#part?.removeLeftovers()
     }
 
-    const absent = this.#absent(network, local) ?? this.#rules?.absent
+    const lacking = this.#absent(network, local) ?? this.#rules?.absent
+    const absent = lacking === undefined ? this.#part?.absent : `not in the kernel: ${lacking}`
     if (absent !== undefined) {
-      health.fail(CHECKS.path, `not in the kernel: ${absent}`)
+      health.fail(CHECKS.path, absent)
       if (await this.#file.removeIfStale(local)) {
         log.warn({ path: paths.subnetFile }, 'removed a subnet file that named another subnet')
         health.fail(CHECKS.file, 'named another subnet')

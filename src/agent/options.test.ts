@@ -16,6 +16,7 @@ test('defaults', () => {
     lock: '/run/heddle/agent.lock',
     relaySocket: '/run/heddle/relay.sock',
     extension: '/var/lib/heddle/extension.json',
+    cloudRoutes: '/var/lib/heddle/cloud-routes.json',
     wireguardKey: '/var/lib/heddle/wgkey',
     flannelWireguardKey: '/run/flannel/wgkey',
   })

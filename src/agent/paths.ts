@@ -17,6 +17,8 @@ export interface AgentPaths {
   readonly relaySocket: string
   /** Peers that commands of the extension backend were run for. */
   readonly extension: string
+  /** Routes of this node in the table of its cloud. */
+  readonly cloudRoutes: string
   /** This node's WireGuard key; survives reboots. */
   readonly wireguardKey: string
   /** Where flannel keeps it. */
@@ -47,6 +49,7 @@ export function agentPaths(options: PathOptions): AgentPaths {
     lock: under('/run/heddle/agent.lock'),
     relaySocket: under('/run/heddle/relay.sock'),
     extension: under('/var/lib/heddle/extension.json'),
+    cloudRoutes: under('/var/lib/heddle/cloud-routes.json'),
     wireguardKey: under('/var/lib/heddle/wgkey'),
     flannelWireguardKey: under('/run/flannel/wgkey'),
   }

@@ -5,12 +5,21 @@ import { hostGwConf, type HostGwConf } from './backend/host-gw.ts'
 import { ipipConf, type IpipConf } from './backend/ipip.ts'
 import { udpConf, type UdpConf } from './backend/udp.ts'
 import { vxlanConf, type VxlanConf } from './backend/vxlan-conf.ts'
+import { cloudReaders, type CloudConf } from './cloud/conf.ts'
 import { FlannelError, shown } from './errors.ts'
 import { extensionConf, type ExtensionConf } from './extension/conf.ts'
 import { foldKeys, type Folded } from './fold.ts'
 import { wireguardConf, type WireguardConf } from './wireguard/conf.ts'
 
-export type BackendConf = VxlanConf | HostGwConf | UdpConf | IpipConf | WireguardConf | ExtensionConf | AllocConf
+export type BackendConf =
+  | VxlanConf
+  | HostGwConf
+  | UdpConf
+  | IpipConf
+  | WireguardConf
+  | ExtensionConf
+  | AllocConf
+  | CloudConf
 
 /** Each backend that is built, by `Type` in lower case: what reads its options. */
 const READERS: ReadonlyMap<string, (folded: Folded) => BackendConf> = new Map<string, (folded: Folded) => BackendConf>([
@@ -21,10 +30,11 @@ const READERS: ReadonlyMap<string, (folded: Folded) => BackendConf> = new Map<st
   ['wireguard', wireguardConf],
   ['extension', extensionConf],
   ['alloc', () => ({ type: 'alloc' })],
+  ...cloudReaders,
 ])
 
 /** Backends that flannel has or had and this version has not. */
-const OTHERS = ['ipsec', 'tencent-vpc', 'ali-vpc', 'aws-vpc', 'gce']
+const OTHERS = ['ipsec', 'tencent-vpc', 'aws-vpc']
 
 /**
  * Reads `Backend`. A missing one means `udp`, as it does to flannel's code (its documentation says vxlan): anything else would make a node

@@ -9,7 +9,7 @@ export const floors = [
   ['state'],
   ['cni'],
   ['ipam', 'plugins'],
-  ['kube', 'etcd', 'openstack'],
+  ['kube', 'etcd', 'openstack', 'cloud'],
   ['flannel', 'calico', 'neutron'],
   ['policy', 'services'],
   ['agent', 'controller'],

@@ -7,6 +7,7 @@ import { hostGw } from './host-gw.ts'
 import { ipip } from './ipip.ts'
 import { udp } from './udp.ts'
 import { vxlan } from './vxlan.ts'
+import { cloud } from '../cloud/backend.ts'
 import { extension } from '../extension/backend.ts'
 import { wireguard } from '../wireguard/backend.ts'
 
@@ -26,6 +27,9 @@ export function backendOf(conf: BackendConf): Backend {
       return wireguard(conf)
     case 'extension':
       return extension
+    case 'gce':
+    case 'ali-vpc':
+      return cloud(conf.type)
     default:
       return conf satisfies never
   }

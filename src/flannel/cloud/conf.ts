@@ -1,0 +1,36 @@
+/** Options of the backends that write into a cloud's route table. Source: flannel's Documentation/backends.md and its *-vpc-backend.md. */
+
+import * as v from 'valibot'
+
+import { CLOUDS, type CloudName } from '#cloud/client.ts'
+import { Secret } from '#sys/secret.ts'
+import { badOption, readOptions } from '../backend-options.ts'
+import type { Folded } from '../fold.ts'
+
+export interface CloudConf {
+  readonly type: CloudName
+  /** Of ali-vpc. Without them the environment's are used, then those of the instance's role. */
+  readonly accessKeyId?: string
+  readonly accessKeySecret?: Secret
+}
+
+const Key = v.optional(v.pipe(v.string('expected text'), v.maxLength(256, 'expected 256 characters at most')), '')
+const Aliyun = v.object({ accesskeyid: Key, accesskeysecret: Key })
+/** Throws FlannelError. */
+export function cloudConf(type: CloudName, folded: Folded): CloudConf {
+  if (type === 'gce') return { type }
+  const { accesskeyid: id, accesskeysecret: secret } = readOptions(Aliyun, folded, ['accesskeyid', 'accesskeysecret'])
+  if ((id === '') !== (secret === ''))
+    throw badOption(
+      id === '' ? 'AccessKeyID' : 'AccessKeySecret',
+      'it is missing, and the other half of the key is there',
+      'write both, or neither: the environment ACCESS_KEY_ID and ACCESS_KEY_SECRET or the role of the instance serve then',
+    )
+  return id === '' ? { type } : { type, accessKeyId: id, accessKeySecret: new Secret(Buffer.from(secret)) }
+}
+
+/** What reads the options of each. */
+export const cloudReaders: readonly (readonly [CloudName, (folded: Folded) => CloudConf])[] = CLOUDS.map((type) => [
+  type,
+  (folded) => cloudConf(type, folded),
+])
