@@ -21,6 +21,10 @@ export interface AgentMetrics {
   readonly informerRestarts: Counter
   readonly apiReachable: Gauge
   readonly annotationPatches: Counter
+  readonly leaseRenewals: Counter
+  readonly leaseAcquisitions: Counter
+  readonly leaseLeft: Gauge
+  readonly leasesDoubtful: Gauge
   readonly relay: RelayMetrics
   readonly extensionCommands: Counter
   readonly cloudPasses: Counter
@@ -110,7 +114,7 @@ export function agentMetrics(build: { readonly version: string; readonly node: s
     }),
     apiReachable: registry.gauge({
       name: 'heddle_api_reachable',
-      help: '1 while the nodes are watched without an error, 0 while the API server is away.',
+      help: '1 while the nodes are watched without an error, 0 while the API server (or etcd, with leases there) is away.',
     }),
     leaks: registry.gauge({
       name: 'heddle_leaks',
@@ -132,6 +136,23 @@ export function agentMetrics(build: { readonly version: string; readonly node: s
     dhcpEvents: registry.counter({
       name: 'heddle_dhcp_events',
       help: 'What became of DHCP leases (acquired, renewed, rebound, changed, lost, released, unreleased, abandoned, garbage), by family.',
+    }),
+    leaseRenewals: registry.counter({
+      name: 'heddle_lease_renewals',
+      help: "Renewals of this node's lease in etcd, by outcome (done, failed).",
+    }),
+    leaseAcquisitions: registry.counter({
+      name: 'heddle_lease_acquisitions',
+      help: 'Times that this node has got a lease in etcd, by how (new, kept, reserved).',
+    }),
+    leaseLeft: registry.gauge({
+      name: 'heddle_lease_left_seconds',
+      unit: 'seconds',
+      help: "What this node's lease in etcd has left without a renewal; absent for a reservation.",
+    }),
+    leasesDoubtful: registry.gauge({
+      name: 'heddle_leases_doubtful',
+      help: 'Peers that are kept although etcd no longer lists them, because its list cannot be trusted.',
     }),
     relay: relayMetrics(registry),
     annotationPatches: registry.counter({ name: 'heddle_node_patches', help: 'Patches of the own Node, by outcome.' }),

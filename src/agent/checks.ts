@@ -6,6 +6,9 @@ export const CHECKS = {
   file: 'subnet-file',
   api: 'api-server',
   published: 'annotations',
+  /** With leases in etcd instead of the two before. */
+  etcd: 'etcd',
+  lease: 'lease',
   state: 'reconciliation',
   /** With the wireguard backend only. */
   key: 'wireguard-key',

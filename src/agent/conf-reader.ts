@@ -2,14 +2,11 @@
 
 import { setTimeout as delay } from 'node:timers/promises'
 
-import type { KubeClient } from '#kube/client.ts'
 import { FlannelError } from '#flannel/errors.ts'
 import { parseNetConf, type NetConf } from '#flannel/net-conf.ts'
 import { CHECKS } from './checks.ts'
-import { readNetConf } from './cluster.ts'
 import type { Health } from './health.ts'
 import { errorFields, type Log } from './log.ts'
-import type { NetConfSource } from './options.ts'
 
 /** So long (ms) the API server has before the last-known cluster is used instead. */
 export const PATIENCE = 1_500
@@ -19,10 +16,10 @@ const QUICK_RETRY = 300
 const TIMEOUT = 10_000
 
 export interface ConfReaderOptions {
-  readonly source: NetConfSource
+  /** The text, from the datastore. */
+  readonly read: (signal: AbortSignal) => Promise<string>
   /** Whether the extension backend may be used. */
   readonly allowExtension: boolean
-  readonly client: () => KubeClient
   /** net-conf.json of a former life. */
   readonly lastKnown: string | undefined
   readonly health: Health
@@ -40,12 +37,12 @@ export interface ReadConf {
  * and wrong is waited for, because whoever wrote it will want to see that. Throws the signal's reason.
  */
 export async function readConf(options: ConfReaderOptions): Promise<ReadConf> {
-  const { source, allowExtension, client, lastKnown, health, log, signal } = options
+  const { read, allowExtension, lastKnown, health, log, signal } = options
   const started = performance.now()
   const known = lastKnown === undefined ? undefined : usable(lastKnown, allowExtension)
   for (let said = ''; ;) {
     try {
-      const text = await readNetConf(source, client(), AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT)]))
+      const text = await read(AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT)]))
       const conf = allowed(parseNetConf(text), allowExtension)
       health.pass(CHECKS.conf)
       return { text, conf }

@@ -3,7 +3,6 @@
 import { randomBytes } from 'node:crypto'
 import { existsSync } from 'node:fs'
 
-import type { KubeClient } from '#kube/client.ts'
 import { findLink } from '#netlink/link.ts'
 import { NetlinkSocket } from '#netlink/socket.ts'
 import { systemClock } from '#sys/clock.ts'
@@ -13,22 +12,19 @@ import { Reconciler } from '#state/reconciler.ts'
 import { same } from '#state/same.ts'
 import type { Identity, Local } from '#flannel/local.ts'
 import type { NetConf } from '#flannel/net-conf.ts'
-import type { NodeView } from '#flannel/node-view.ts'
 import type { Refusal } from '#flannel/trust.ts'
 import type { AgentMetrics } from './agent-metrics.ts'
 import { openIdentity } from './backend-identity.ts'
-import { openBackendPart, type BackendPart } from './backend-part.ts'
 import { CHECKS } from './checks.ts'
-import { nodeStatusApi } from './cluster.ts'
 import { PATIENCE, readConf } from './conf-reader.ts'
+import type { Datastore } from './datastore.ts'
+import { openBackendPart, type BackendPart } from './backend-part.ts'
 import { FlannelNetwork } from './flannel-network.ts'
 import { FlannelRules } from './flannel-rules.ts'
 import type { Health } from './health.ts'
 import { errorFields, type Log } from './log.ts'
 import { MemoryTrim } from './memory.ts'
-import { NodeWatch } from './node-watch.ts'
 import type { ClusterOptions } from './options.ts'
-import { OwnNode } from './own-node.ts'
 import type { AgentPaths } from './paths.ts'
 import { readSnapshot, SnapshotWriter, type Snapshot } from './snapshot.ts'
 import { stateHooks } from './state-watch.ts'
@@ -38,8 +34,8 @@ import { readUnderlay, UnderlayWatch } from './underlay-watch.ts'
 export interface FlannelAgentOptions {
   readonly cluster: ClusterOptions
   readonly paths: AgentPaths
-  /** Opens connections to the API server, anew after the node's address has changed. */
-  readonly connect: () => KubeClient
+  /** Ends with the agent. */
+  readonly datastore: Datastore
   readonly kernel: Kernel
   readonly metrics: AgentMetrics
   readonly health: Health
@@ -58,15 +54,12 @@ export class FlannelAgent implements AsyncDisposable {
   readonly #reconciler: Reconciler
   readonly #file: SubnetFile
   readonly #done: Promise<void>
-  #client: KubeClient
   /** Own addresses that connections may be bound to. */
   #addresses = ''
   #confText = ''
   #network: FlannelNetwork | undefined
-  #own: OwnNode | undefined
   #rules: FlannelRules | undefined
   #part: BackendPart | undefined
-  #nodes: NodeWatch | undefined
   #snapshots: SnapshotWriter | undefined
   /** A list was told that need not be doubted. */
   #isListed = false
@@ -75,14 +68,13 @@ export class FlannelAgent implements AsyncDisposable {
 
   constructor(options: FlannelAgentOptions) {
     this.#options = options
-    this.#client = options.connect()
-    const { health, metrics, log, kernel, paths } = options
+    const { health, metrics, log, kernel, paths, datastore } = options
     health.expect(CHECKS.conf, 'required', 'not read yet')
     health.expect(CHECKS.node, 'required', 'nothing is known yet')
     health.expect(CHECKS.path, 'required', 'not programmed yet')
     health.expect(CHECKS.file, 'required', 'not written yet')
-    health.expect(CHECKS.api, 'degraded', 'not asked yet')
-    health.expect(CHECKS.published, 'degraded', 'not published yet')
+    health.expect(datastore.checks.reached, 'degraded', 'not asked yet')
+    health.expect(datastore.checks.published, 'degraded', 'not published yet')
     health.expect(CHECKS.state, 'degraded', 'nothing has been compared yet')
     this.#file = new SubnetFile(paths.subnetFile)
     this.#reconciler = this.#stack.use(
@@ -115,17 +107,15 @@ export class FlannelAgent implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#abort.abort()
     await this.#done
+    await this.#options.datastore[Symbol.asyncDispose]()
     await this.#stack.disposeAsync()
-    this.#nodes?.[Symbol.dispose]()
-    this.#client[Symbol.dispose]()
   }
 
   async #run(): Promise<void> {
-    const { cluster, paths, health, log } = this.#options
+    const { cluster, paths, health, log, datastore } = this.#options
     const snapshot = await readSnapshot(paths.snapshot, cluster.node, log)
     const { text, conf } = await readConf({
-      source: cluster.netConf,
-      client: () => this.#client,
+      read: (signal) => datastore.netConf(signal),
       allowExtension: cluster.allowExtension,
       lastKnown: snapshot?.netConf,
       health,
@@ -149,10 +139,10 @@ export class FlannelAgent implements AsyncDisposable {
     this.#part = await openBackendPart(this.#options, conf.backend, this.#stack)
     const network = this.#openNetwork(conf, snapshot, identity, (name) => findLink(socket, name)?.mac)
     this.#followUnderlay(socket, network, conf)
-    this.#followNodes(network)
-    await this.#nodes?.synced(PATIENCE)
+    this.#followNodes(network, conf, snapshot)
+    await datastore.synced(PATIENCE)
     if (!this.#isListed && snapshot !== undefined && !this.#abort.signal.aborted) {
-      log.warn({ nodes: snapshot.nodes.length }, 'the API server does not list the Nodes: using the last-known cluster')
+      log.warn({ nodes: snapshot.nodes.length }, 'the datastore does not list the nodes: using the last-known cluster')
       const known = new Set([...network.views()].map(({ name }) => name))
       network.setNodes([...network.views(), ...snapshot.nodes.filter(({ name }) => !known.has(name))], false)
       this.#check()
@@ -165,13 +155,14 @@ export class FlannelAgent implements AsyncDisposable {
     identity: Identity | undefined,
     deviceMac: (name: string) => string | undefined,
   ): FlannelNetwork {
-    const { cluster, metrics, log, paths } = this.#options
+    const { cluster, metrics, log, paths, datastore } = this.#options
     const resyncMs = cluster.iptablesResync * 1000
     const onChange = (): void => this.#check()
     const rules = this.#stack.use(new FlannelRules({ mode: conf.rules, resyncMs, metrics, log, onChange }))
     this.#rules = rules
     const network = new FlannelNetwork({
       node: cluster.node,
+      absent: datastore.absent,
       conf,
       wish: cluster.wish,
       ipMasq: cluster.ipMasq,
@@ -191,21 +182,15 @@ export class FlannelAgent implements AsyncDisposable {
       onRefusal: (refusal) => this.#onRefusal(refusal),
     })
     this.#network = network
-    this.#own = this.#stack.use(
-      new OwnNode({
-        node: cluster.node,
-        api: nodeStatusApi(() => this.#client),
-        keys: cluster.keys,
-        log,
-        setNetworkUnavailable: cluster.setNetworkUnavailable,
-        onPatch: (outcome) => metrics.annotationPatches.add({ outcome }),
-      }),
-    )
     this.#snapshots = this.#stack.use(
       new SnapshotWriter(
         paths.snapshot,
         cluster.node,
-        () => ({ netConf: this.#confText, macs: network.macs, nodes: [...network.views()] }),
+        () => {
+          const { mark } = datastore
+          const nodes = [...network.views()]
+          return { netConf: this.#confText, macs: network.macs, nodes, ...(mark === undefined ? {} : { mark }) }
+        },
         log,
       ),
     )
@@ -237,34 +222,29 @@ export class FlannelAgent implements AsyncDisposable {
     read()
   }
 
-  #followNodes(network: FlannelNetwork): void {
-    const { cluster, metrics, log } = this.#options
-    const isOwn = (view: NodeView): boolean => view.name === cluster.node
-    this.#nodes = new NodeWatch({
-      client: this.#client,
-      node: cluster.node,
-      keys: cluster.keys,
-      log,
-      signal: this.#abort.signal,
-      onList: (views, trustworthy) => {
-        network.setNodes(views, trustworthy)
-        const own = views.find(isOwn)
-        if (own !== undefined) this.#own?.seen(own)
-        this.#isListed ||= trustworthy
-        this.#snapshots?.changed()
-        this.#check()
+  #followNodes(network: FlannelNetwork, conf: NetConf, snapshot: Snapshot | undefined): void {
+    const changed = (): void => this.#snapshots?.changed()
+    this.#options.datastore.follow(
+      conf,
+      {
+        list: (views, trustworthy) => {
+          network.setNodes(views, trustworthy)
+          this.#isListed ||= trustworthy
+          changed()
+          this.#check()
+        },
+        node: (view) => {
+          network.setNode(view)
+          changed()
+        },
+        gone: (name) => {
+          network.removeNode(name)
+          changed()
+        },
+        preview: (view) => network.preview(view),
       },
-      onNode: (view) => {
-        network.setNode(view)
-        if (isOwn(view)) this.#own?.seen(view)
-        this.#snapshots?.changed()
-      },
-      onGone: (name) => {
-        network.removeNode(name)
-        this.#snapshots?.changed()
-      },
-      onFailure: () => metrics.informerRestarts.add({ resource: 'nodes' }),
-    })
+      snapshot ?? { nodes: [] },
+    )
   }
 
   #onLocal(local: Local): void {
@@ -272,21 +252,9 @@ export class FlannelAgent implements AsyncDisposable {
     this.#rules?.setLocal(local)
     this.#part?.setLocal(local)
     const addresses = `${local[4]?.address} ${local[6]?.address}`
-    if (this.#addresses !== '' && this.#addresses !== addresses) this.#reconnect()
+    if (this.#addresses !== '' && this.#addresses !== addresses) this.#options.datastore.reconnect()
     this.#addresses = addresses
     this.#check()
-  }
-
-  /** Connections from an address that this node has lost would only be noticed after minutes. */
-  #reconnect(): void {
-    const { log, connect } = this.#options
-    const network = this.#network
-    if (this.#nodes === undefined || network === undefined) return
-    log.info({}, 'the address of this node has changed: connecting to the API server anew')
-    this.#nodes[Symbol.dispose]()
-    this.#client[Symbol.dispose]()
-    this.#client = connect()
-    this.#followNodes(network)
   }
 
   #onRefusal({ node, code, message }: Refusal): void {
@@ -344,7 +312,7 @@ export class FlannelAgent implements AsyncDisposable {
     }
     health.pass(CHECKS.path)
     this.#rules?.removeOthers()
-    this.#own?.publish(local, network.backend)
+    this.#options.datastore.publish(local, network.backend)
     if (network.missing.length === 0) await this.#writeFile(network, local)
   }
 
@@ -374,13 +342,13 @@ export class FlannelAgent implements AsyncDisposable {
   }
 
   #reportApi(): void {
-    const { health, metrics } = this.#options
-    const trouble = this.#nodes === undefined ? 'not asked yet' : this.#nodes.trouble
-    if (trouble === undefined) health.pass(CHECKS.api)
-    else health.fail(CHECKS.api, trouble)
+    const { health, metrics, datastore } = this.#options
+    const { checks, trouble, unpublished } = datastore
+    if (trouble === undefined) health.pass(checks.reached)
+    else health.fail(checks.reached, trouble)
     metrics.apiReachable.set(trouble === undefined ? 1 : 0)
-    if (this.#own?.isPublished === true) health.pass(CHECKS.published)
-    else health.fail(CHECKS.published, 'our Node does not say yet what peers need to know')
+    if (unpublished === undefined) health.pass(checks.published)
+    else health.fail(checks.published, unpublished)
   }
 
   #collect(): void {

@@ -24,6 +24,7 @@ function open(backend = '{"Type":"vxlan"}') {
   const refusals: Refusal[] = []
   const network = new FlannelNetwork({
     node: 'node-0',
+    absent: 'there is no Node named "node-0" yet',
     conf: parseNetConf(`{"Network":"10.0.0.0/8","Backend":${backend}}`),
     wish: { ifaces: [], publicIps: {} },
     ipMasq: true,

@@ -8,7 +8,7 @@ import type { MacText } from '#ip/text.ts'
 import type { Desired } from '#state/entry.ts'
 import type { Backend } from '#flannel/backend/backend.ts'
 import { backendOf } from '#flannel/backend/registry.ts'
-import { askedIp, compose } from '#flannel/compose.ts'
+import { askedIp, compose, type Composed } from '#flannel/compose.ts'
 import { FlannelError } from '#flannel/errors.ts'
 import { hostPlan } from '#flannel/host.ts'
 import type { Lease } from '#flannel/lease.ts'
@@ -30,6 +30,8 @@ export interface StateSink {
 
 export interface FlannelNetworkOptions {
   readonly node: string
+  /** Said while the datastore does not know this node. */
+  readonly absent: string
   readonly conf: NetConf
   readonly wish: UnderlayWish
   readonly ipMasq: boolean
@@ -173,21 +175,31 @@ export class FlannelNetwork {
     const node = this.#own
     const facts = this.#facts
     if (facts === undefined) return
-    const { conf, wish, ipMasq, randomFully, forwardRules, blackhole, kernelHasIpv6, identity } = this.#options
+    const { conf } = this.#options
     const unchosen: string[] = []
     for (const family of familiesOf(conf)) {
       const why = this.#choose(facts, family)
       if (why !== undefined) unchosen.push(why)
     }
     if (node === undefined) {
-      this.#missing = [
-        `there is no Node named ${JSON.stringify(this.#options.node)} yet: --node-name must be the name that kubelet registers`,
-        ...unchosen,
-      ]
+      this.#missing = [this.#options.absent, ...unchosen]
       return
     }
+    const { local, missing } = this.#composed(node)
+    this.#missing = [...missing, ...unchosen]
+    if (local !== undefined) this.#settle(local)
+  }
+
+  /** This node as it would be with such a view of it, or why that cannot be said yet. Chooses MACs, and changes nothing else. */
+  preview(view: NodeView): Local | string {
+    const { local, missing } = this.#composed(view)
+    return local === undefined || missing.length > 0 ? missing.join('; ') : local
+  }
+
+  #composed(node: NodeView): Composed {
+    const { conf, wish, ipMasq, randomFully, forwardRules, blackhole, kernelHasIpv6, identity } = this.#options
     for (const family of familiesOf(conf)) this.#chooseMac(node, family)
-    const { local, missing } = compose(
+    return compose(
       {
         node,
         conf,
@@ -203,8 +215,6 @@ export class FlannelNetwork {
       },
       this.#local,
     )
-    this.#missing = [...missing, ...unchosen]
-    if (local !== undefined) this.#settle(local)
   }
 
   /** Returns why there is nothing to choose; what was chosen before stays then. */

@@ -50,20 +50,29 @@ test('the environment fills in what the command line leaves out', () => {
 })
 
 test('etcd unless Kubernetes is asked for', () => {
-  assert.equal(etcdFlagsOf(parseFlanneldFlags(['--kube-subnet-mgr'], {})), undefined)
-  assert.deepEqual(
-    etcdFlagsOf(parseFlanneldFlags(['--etcd-endpoints=https://a:2379,https://b:2379', '--etcd-prefix', '/p'], {})),
-    {
-      endpoints: ['https://a:2379', 'https://b:2379'],
-      prefix: '/p',
-      keyFile: '',
-      certFile: '',
-      caFile: '',
-      username: '',
-      password: '',
-      renewMargin: 60,
-    },
+  assert.deepEqual(etcdFlagsOf(parseFlanneldFlags(['--kube-subnet-mgr'], {})), {})
+  const { etcdEndpoints, subnetLeaseRenewMargin } = flags([])
+  assert.equal(etcdEndpoints, 'http://127.0.0.1:4001,http://127.0.0.1:2379')
+  assert.equal(subnetLeaseRenewMargin, '60')
+  const { cluster } = agentOptions(
+    flags(['--etcd-endpoints=https://a:2379,https://b:2379', '--etcd-prefix', '/p/', '-etcd-keyfile=/k'], {
+      FLANNELD_ETCD_USERNAME: 'u',
+      FLANNELD_ETCD_PASSWORD: 'secret',
+    }),
+    {},
   )
+  const datastore = cluster?.datastore
+  assert.ok(datastore?.kind === 'etcd')
+  assert.deepEqual(
+    [datastore.endpoints, datastore.prefix, datastore.ttl, datastore.renewMargin, datastore.user?.name],
+    [['https://a:2379', 'https://b:2379'], '/p', 86_400, 3600, 'u'],
+  )
+  assert.deepEqual(
+    datastore.tls,
+    { ca: undefined, cert: undefined, key: undefined },
+    'a key without a certificate is none',
+  )
+  assert.doesNotMatch(JSON.stringify(cluster), /secret"/)
 })
 
 test('what is wrong is told with the flag', () => {

@@ -2,6 +2,7 @@
  * flanneld's command line: its flags as Go writes them, its environment, and what they mean for the agent. Source: flannel's main.go, and Go's package flag.
  */
 
+import type { EtcdAgentFlags } from './etcd-options.ts'
 import type { AgentFlags } from './options.ts'
 
 const TEXTS = [
@@ -146,52 +147,41 @@ export const flanneldFlagNames: readonly string[] = [...TEXTS, ...LISTS, ...SWIT
 /** Minutes that a lease may have left when it is renewed. */
 const RENEW_MARGIN = { least: 1, most: 24 * 60 - 1, usual: 60 }
 
-/** The datastore of leases as flanneld chooses it. */
-export interface EtcdFlags {
-  readonly endpoints: readonly string[]
-  readonly prefix: string
-  readonly keyFile: string
-  readonly certFile: string
-  readonly caFile: string
-  readonly username: string
-  readonly password: string
-  /** Minutes. */
-  readonly renewMargin: number
-}
-
-/** Undefined with `kube-subnet-mgr`. Throws FlanneldFlagError. */
-export function etcdFlagsOf({ texts, switches }: FlanneldFlags): EtcdFlags | undefined {
+/** The datastore of leases as flanneld chooses it: etcd, unless `kube-subnet-mgr` is given. Throws FlanneldFlagError. */
+export function etcdFlagsOf({ texts, switches }: FlanneldFlags): EtcdAgentFlags {
   const margin = texts.get('subnet-lease-renew-margin')
-  const renewMargin = margin === undefined ? RENEW_MARGIN.usual : Number(margin)
-  if (!Number.isInteger(renewMargin) || renewMargin < RENEW_MARGIN.least || renewMargin > RENEW_MARGIN.most)
+  const minutes = margin === undefined ? RENEW_MARGIN.usual : Number(margin)
+  if (!Number.isInteger(minutes) || minutes < RENEW_MARGIN.least || minutes > RENEW_MARGIN.most)
     throw badValue(
       'subnet-lease-renew-margin',
       margin ?? '',
       `minutes from ${RENEW_MARGIN.least} to ${RENEW_MARGIN.most}`,
     )
-  if (switches.get('kube-subnet-mgr') === true) return undefined
+  if (switches.get('kube-subnet-mgr') === true) return {}
+  const [key, cert] = [textOf(texts, 'etcd-keyfile'), textOf(texts, 'etcd-certfile')]
+  const isPair = key !== undefined && cert !== undefined
   return {
-    endpoints: (texts.get('etcd-endpoints') ?? 'http://127.0.0.1:4001,http://127.0.0.1:2379')
-      .split(',')
-      .filter((text) => text !== ''),
-    prefix: texts.get('etcd-prefix') ?? '/coreos.com/network',
-    keyFile: texts.get('etcd-keyfile') ?? '',
-    certFile: texts.get('etcd-certfile') ?? '',
-    caFile: texts.get('etcd-cafile') ?? '',
-    username: texts.get('etcd-username') ?? '',
-    password: texts.get('etcd-password') ?? '',
-    renewMargin,
+    etcdEndpoints: textOf(texts, 'etcd-endpoints') ?? 'http://127.0.0.1:4001,http://127.0.0.1:2379',
+    etcdPrefix: textOf(texts, 'etcd-prefix'),
+    // As with flanneld, one without the other counts as none.
+    ...(isPair ? { etcdKeyfile: key, etcdCertfile: cert } : {}),
+    etcdCafile: textOf(texts, 'etcd-cafile'),
+    etcdUsername: textOf(texts, 'etcd-username'),
+    etcdPassword: textOf(texts, 'etcd-password'),
+    subnetLeaseRenewMargin: String(minutes),
   }
 }
 
 /** The same wishes as flags of the agent, with flanneld's defaults. Throws FlanneldFlagError. */
-export function agentFlagsOf({ texts, lists, switches }: FlanneldFlags): AgentFlags {
+export function agentFlagsOf(flags: FlanneldFlags): AgentFlags {
+  const { texts, lists, switches } = flags
   const verbosity = Number(texts.get('v') ?? 0)
   const port = texts.get('healthz-port') ?? '0'
   if (!/^\d{1,5}$/.test(port) || Number(port) > 65_535) throw badValue('healthz-port', port, 'a port, or 0 for none')
   const host = texts.get('healthz-ip') ?? '0.0.0.0'
   const ifaces = lists.get('iface') ?? []
   return {
+    ...etcdFlagsOf(flags),
     kubeconfig: textOf(texts, 'kubeconfig-file'),
     kubeApiUrl: textOf(texts, 'kube-api-url'),
     netConfigPath: textOf(texts, 'net-config-path'),

@@ -21,9 +21,11 @@ test('defaults', () => {
     flannelWireguardKey: '/run/flannel/wgkey',
   })
   assert.equal(cluster?.node, 'worker-1')
-  assert.deepEqual(cluster.netConf, { from: 'usual', path: '/etc/kube-flannel/net-conf.json' })
+  const { datastore } = cluster
+  assert.ok(datastore.kind === 'kubernetes')
+  assert.deepEqual(datastore.netConf, { from: 'usual', path: '/etc/kube-flannel/net-conf.json' })
   assert.deepEqual(
-    [cluster.ipMasq, cluster.randomFully, cluster.setNetworkUnavailable, health],
+    [cluster.ipMasq, cluster.randomFully, datastore.setNetworkUnavailable, health],
     [true, true, true, undefined],
   )
 })
@@ -53,6 +55,14 @@ const refused: readonly (readonly [AgentFlags, string])[] = [
   [{ nodeName: 'n', kubeAnnotationPrefix: 'x' }, 'kube-annotation-prefix'],
   [{ nodeName: 'n', healthListen: 'nowhere' }, 'health-listen'],
   [{ nodeName: 'n', logLevel: 'loud' }, 'log-level'],
+  [{ etcdEndpoints: 'ftp://x' }, 'etcd-endpoints'],
+  [{ etcdEndpoints: 'http://a:1,http://b:2/path' }, 'etcd-endpoints'],
+  [{ etcdEndpoints: 'http://a:1', etcdPrefix: '/' }, 'etcd-prefix'],
+  [{ etcdEndpoints: 'http://a:1', etcdCertfile: '/c' }, 'etcd-keyfile'],
+  [{ etcdEndpoints: 'http://a:1', etcdKeyfile: '/k' }, 'etcd-certfile'],
+  [{ etcdEndpoints: 'http://a:1', etcdPassword: 'x' }, 'etcd-username'],
+  [{ etcdEndpoints: 'http://a:1', subnetLeaseRenewMargin: '1440' }, 'subnet-lease-renew-margin'],
+  [{ etcdEndpoints: 'http://a:1', subnetLeaseTtl: '9' }, 'subnet-lease-ttl'],
 ]
 for (const [flags, field] of refused) {
   test(`refused with the flag's name: ${JSON.stringify(flags)}`, () => {

@@ -1,16 +1,19 @@
 /** What an agent is told: flags, with the environment behind them. */
 
+import { hostname } from 'node:os'
+
 import { tryParseIp, formatIp } from '#ip/address.ts'
 import type { IpText } from '#ip/text.ts'
 import { annotationKeys, DEFAULT_PREFIX, type AnnotationKeys } from '#flannel/annotations.ts'
 import { FlannelError, shown } from '#flannel/errors.ts'
 import type { UnderlayWish } from '#flannel/underlay.ts'
+import { etcdOptions, type EtcdAgentFlags, type EtcdDatastoreOptions } from './etcd-options.ts'
 import { parseListen, type ListenAddress } from './health-server.ts'
 import { LOG_LEVELS, type LogLevel } from './log.ts'
 import { agentPaths, type AgentPaths } from './paths.ts'
 
 /** Flags as commander reads them, by their camel-case names. All text is unchecked. */
-export interface AgentFlags {
+export interface AgentFlags extends EtcdAgentFlags {
   readonly nodeName?: string | undefined
   readonly kubeconfig?: string | undefined
   readonly kubeApiUrl?: string | undefined
@@ -46,11 +49,18 @@ export type NetConfSource =
   | { readonly from: 'file'; readonly path: string }
   | { readonly from: 'configmap'; readonly namespace: string; readonly name: string }
 
-export interface ClusterOptions {
-  readonly node: string
+export interface KubeOptions {
+  readonly kind: 'kubernetes'
   readonly kubeconfig: string | undefined
   readonly kubeApiUrl: string | undefined
   readonly netConf: NetConfSource
+  readonly setNetworkUnavailable: boolean
+  readonly keys: AnnotationKeys
+}
+
+export interface ClusterOptions {
+  readonly node: string
+  readonly datastore: KubeOptions | EtcdDatastoreOptions
   readonly wish: UnderlayWish
   readonly ipMasq: boolean
   readonly randomFully: boolean
@@ -58,8 +68,6 @@ export interface ClusterOptions {
   readonly blackhole: boolean
   /** Between two looks at flannel's rules in iptables, in seconds. */
   readonly iptablesResync: number
-  readonly setNetworkUnavailable: boolean
-  readonly keys: AnnotationKeys
   /** WIREGUARD_KEY_FILE, as flannel calls it: instead of our own place. */
   readonly wireguardKeyFile: string | undefined
   /** The network configuration may name commands, which are run as the agent's user. */
@@ -101,7 +109,9 @@ export function agentOptions(flags: AgentFlags, env: Environment): AgentOptions 
 }
 
 function clusterOptions(flags: AgentFlags, env: Environment, paths: AgentPaths): ClusterOptions {
-  const node = flags.nodeName ?? env['NODE_NAME']
+  const etcd = etcdOptions(flags)
+  // In etcd a node is its subnet; its name only serves the log.
+  const node = flags.nodeName ?? env['NODE_NAME'] ?? (etcd === undefined ? undefined : hostname().toLowerCase())
   if (node === undefined || node === '')
     throw new FlannelError(
       'bad-option',
@@ -113,9 +123,14 @@ function clusterOptions(flags: AgentFlags, env: Environment, paths: AgentPaths):
     throw bad('node-name', node, "the Node's name in Kubernetes, as `kubectl get nodes` prints it")
   return {
     node,
-    kubeconfig: flags.kubeconfig,
-    kubeApiUrl: flags.kubeApiUrl,
-    netConf: netConfSource(flags, paths),
+    datastore: etcd ?? {
+      kind: 'kubernetes',
+      kubeconfig: flags.kubeconfig,
+      kubeApiUrl: flags.kubeApiUrl,
+      netConf: netConfSource(flags, paths),
+      setNetworkUnavailable: flags.setNodeNetworkUnavailable ?? true,
+      keys: annotationKeys(flags.kubeAnnotationPrefix ?? DEFAULT_PREFIX),
+    },
     wish: {
       ifaces: flags.iface ?? [],
       patterns: (flags.ifaceRegex ?? []).map(pattern),
@@ -130,8 +145,6 @@ function clusterOptions(flags: AgentFlags, env: Environment, paths: AgentPaths):
     forwardRules: flags.iptablesForwardRules ?? true,
     blackhole: flags.ipBlackholeRoute ?? false,
     iptablesResync: seconds(flags.iptablesResync, 'iptables-resync', 5, 3600),
-    setNetworkUnavailable: flags.setNodeNetworkUnavailable ?? true,
-    keys: annotationKeys(flags.kubeAnnotationPrefix ?? DEFAULT_PREFIX),
     allowExtension: flags.allowExtensionCommands ?? false,
     wireguardKeyFile: env['WIREGUARD_KEY_FILE'] === '' ? undefined : env['WIREGUARD_KEY_FILE'],
   }

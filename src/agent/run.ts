@@ -1,15 +1,14 @@
 /** The agent as a process: starts its parts in order, and ends them on a signal without touching the data path. */
 
-import { KubeClient } from '#kube/client.ts'
 import { RelayKernel } from '#flannel/relay/relay-kernel.ts'
 import { MASQUERADE_TABLE } from '#flannel/masquerade.ts'
 import { NetlinkKernel } from '#state/kernel-netlink.ts'
 import { systemClock } from '#sys/clock.ts'
 import { warmThreadPool } from '#sys/netns.ts'
 import { agentMetrics } from './agent-metrics.ts'
-import { clusterConfig } from './cluster.ts'
 import { openCniService } from './cni-service.ts'
 import { startDhcpService } from './dhcp-service.ts'
+import { openDatastore } from './open-datastore.ts'
 import { FlannelAgent } from './flannel-agent.ts'
 import { HealthServer, type Pages } from './health-server.ts'
 import { Health } from './health.ts'
@@ -39,12 +38,11 @@ export async function runAgent(options: AgentOptions, version: string, signal: A
   if (options.dhcp) stack.use(startDhcpService(paths.dhcpSocket, metrics, health, log))
   stack.use(await openCniService(paths, metrics, health, log, options))
   if (cluster !== undefined) {
-    const config = clusterConfig(cluster.kubeconfig, cluster.kubeApiUrl)
-    const connect = (): KubeClient => new KubeClient(config, { userAgent: `heddle-agent/${version}` })
+    const datastore = openDatastore({ cluster, paths, metrics, log, userAgent: `heddle-agent/${version}` })
     const { relaySocket: socket } = paths
     const relay = await openRelay({ socket, version, metrics: metrics.relay, log, env: process.env })
     const kernel = new RelayKernel(openKernel(log), relay)
-    const { reconciler } = stack.use(new FlannelAgent({ cluster, paths, connect, kernel, metrics, health, log }))
+    const { reconciler } = stack.use(new FlannelAgent({ cluster, paths, datastore, kernel, metrics, health, log }))
     stack.use(reportState({ state: reconciler, pages, metrics, log }))
   }
   log.info({ version, pid: process.pid, root: paths.root === '' ? '/' : paths.root }, 'the agent runs')

@@ -7,6 +7,7 @@ import { mkdir, readFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import * as v from 'valibot'
 
+import type { Mark } from '#etcd/prefix-watch.ts'
 import { writeFileAtomic } from '#sys/atomic-file.ts'
 import type { Role } from '#flannel/annotations.ts'
 import type { NodeView } from '#flannel/node-view.ts'
@@ -18,6 +19,8 @@ export interface Snapshot {
   readonly macs: { readonly 4?: string; readonly 6?: string }
   /** Every node, the own one included. */
   readonly nodes: readonly NodeView[]
+  /** How far an etcd datastore had come. */
+  readonly mark?: Mark
 }
 
 const Text = v.string()
@@ -46,6 +49,7 @@ const File = v.object({
   netConf: Text,
   macs: v.object({ 4: v.exactOptional(Text), 6: v.exactOptional(Text) }),
   nodes: v.array(Node),
+  mark: v.exactOptional(v.object({ cluster: Text, revision: v.number(), term: v.number() })),
 })
 
 /** Reads the snapshot of this node; undefined when there is none, or none that can be used (which is logged). */
@@ -70,8 +74,8 @@ export async function readSnapshot(path: string, node: string, log: Log): Promis
     )
     return undefined
   }
-  const { netConf, macs, nodes } = parsed.output
-  return { netConf, macs, nodes }
+  const { version: _version, node: _node, ...snapshot } = parsed.output
+  return snapshot
 }
 
 function jsonOrUndefined(text: string): unknown {

@@ -3,13 +3,7 @@
 import { Command } from 'commander'
 
 import { clusterConfig } from '#agent/cluster.ts'
-import {
-  agentFlagsOf,
-  etcdFlagsOf,
-  FlanneldFlagError,
-  flanneldFlagNames,
-  parseFlanneldFlags,
-} from '#agent/flanneld-flags.ts'
+import { agentFlagsOf, FlanneldFlagError, flanneldFlagNames, parseFlanneldFlags } from '#agent/flanneld-flags.ts'
 import type { AgentFlags } from '#agent/options.ts'
 import { KubeClient } from '#kube/client.ts'
 import { pods } from '#kube/resources.ts'
@@ -26,7 +20,7 @@ export function flanneldCommand(): Command {
 }
 
 async function run(args: readonly string[]): Promise<void> {
-  const { flags, wantsEtcd, switches } = read(args)
+  const { flags, switches } = read(args)
   if (switches.get('version') === true) {
     // Where flanneld prints it.
     process.stderr.write(`heddle ${version}\n`)
@@ -38,10 +32,15 @@ async function run(args: readonly string[]): Promise<void> {
     )
     return
   }
-  if (wantsEtcd) throw usageError(say('flanneld.etcd'), say('flanneld.etcdRemedy'))
   // What flanneld has no flags for.
-  const { HEDDLE_ROOT: root, HEDDLE_SOCKET: socket, HEDDLE_UNTIL_STDIN_CLOSES: bound } = process.env
-  await runUntilSignal({ ...flags, root, socket, untilStdinCloses: bound === '1', nodeName: await ownNode(flags) })
+  const {
+    HEDDLE_ROOT: root,
+    HEDDLE_SOCKET: socket,
+    HEDDLE_SUBNET_LEASE_TTL: subnetLeaseTtl,
+    HEDDLE_UNTIL_STDIN_CLOSES: bound,
+  } = process.env
+  const nodeName = flags.etcdEndpoints === undefined ? await ownNode(flags) : undefined
+  await runUntilSignal({ ...flags, root, socket, subnetLeaseTtl, untilStdinCloses: bound === '1', nodeName })
 }
 
 function read(args: readonly string[]) {
@@ -49,7 +48,6 @@ function read(args: readonly string[]) {
     const parsed = parseFlanneldFlags(args, process.env)
     return {
       flags: agentFlagsOf(parsed),
-      wantsEtcd: etcdFlagsOf(parsed) !== undefined,
       switches: parsed.switches,
     }
   } catch (error) {

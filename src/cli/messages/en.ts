@@ -52,6 +52,16 @@ export const en = {
   'agent.netConfigPath':
     'network configuration (default: /etc/kube-flannel/net-conf.json, else the ConfigMap of flannel)',
   'agent.netConfigMap': 'ConfigMap with the key net-conf.json',
+  'agent.etcdEndpoints': 'keep leases in etcd instead of Kubernetes: its URLs, with commas between them',
+  'agent.etcdPrefix': 'where the network lies in etcd (default: /coreos.com/network)',
+  'agent.etcdCafile': 'certificate authorities for https endpoints (default: those of the machine)',
+  'agent.etcdCertfile': 'client certificate for etcd, with --etcd-keyfile',
+  'agent.etcdKeyfile': 'key of the client certificate',
+  'agent.etcdUsername': 'user of etcd',
+  'agent.etcdPassword':
+    'password of that user; better in HEDDLE_ETCD_PASSWORD, which other users of the machine cannot see',
+  'agent.renewMargin': 'minutes that the lease has left when it is renewed (default: 60)',
+  'agent.leaseTtl': 'seconds that a lease holds without a renewal (default: 86400)',
   'agent.iface':
     'interface for traffic between nodes, by name or address; may be repeated, the first that exists is taken',
   'agent.ifaceRegex':
@@ -81,8 +91,6 @@ export const en = {
   'flanneld.description':
     'Runs the node agent in the place of flanneld: the same flags (one dash or two, -flag=value or -flag value), the same environment (FLANNELD_…, NODE_NAME, POD_NAME and POD_NAMESPACE), the same defaults.',
   'flanneld.flags': 'flags of flanneld; -help lists them',
-  'flanneld.etcd': 'leases in etcd are not supported yet',
-  'flanneld.etcdRemedy': 'use Kubernetes as the datastore: --kube-subnet-mgr',
   'flanneld.noNode': 'the pod {pod} does not run on a node yet',
   'fail.remedy': 'To do: {remedy}',
   'fail.why': 'Why: {why}',
