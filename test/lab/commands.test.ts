@@ -30,7 +30,7 @@ test(
     await refused(2, /nodes is 0/, 'up', '--nodes', '0')
     await refused(2, /nodes is 101/, 'up', '--nodes', '101')
     await refused(2, /"many" is no whole number/, 'up', '--nodes', 'many')
-    await refused(2, /udp/, 'up', '--backend', 'udp')
+    await refused(2, /vxlan.*udp/s, 'up', '--backend', 'pigeons')
     await refused(2, /ipip carries IPv4 only/, 'up', '--backend', 'ipip', '--ipv6')
     await refused(2, /a lab has one backend, and vxlan, host-gw are several/, 'up', '--backend', 'vxlan,host-gw')
     await refused(
