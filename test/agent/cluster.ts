@@ -49,6 +49,8 @@ export class TestNode {
   readonly subnet: string
   readonly subnet6: string
   agent: ChildProcess | undefined
+  /** The `heddle` that this node's agent is of, where that is another one. */
+  program: string | undefined
 
   constructor(index: number, ns: string, root: string, far: boolean) {
     this.index = index
@@ -202,7 +204,7 @@ export class TestCluster implements AsyncDisposable {
       ['--health-listen', node.healthSocket],
       ['--log-level', 'debug'],
     ].flat()
-    this.#spawn(node, ['agent', '--until-stdin-closes', ...args, ...flags], {})
+    this.#spawn(node, ['agent', '--until-stdin-closes', ...args, ...flags], {}, node.program)
   }
 
   /** The same program under flanneld's command line; `around` comes before it, to take rights away for example. */
