@@ -63,8 +63,10 @@ export abstract class CloudServer implements AsyncDisposable {
     })
   }
 
-  async listen(host = '127.0.0.1'): Promise<this> {
-    await new Promise<void>((resolve) => void this.#server.listen(0, host, resolve))
+  /** On a free port, or with a socket that listens already. */
+  async listen(fd?: number): Promise<this> {
+    const at = fd === undefined ? { port: 0, host: '127.0.0.1' } : { fd }
+    await new Promise<void>((resolve) => void this.#server.listen(at, resolve))
     return this
   }
 
