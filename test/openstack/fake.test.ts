@@ -1,0 +1,4 @@
+import { cloudSuite } from './suite.ts'
+import { fakeTarget } from './target.ts'
+
+cloudSuite('fake', fakeTarget)
