@@ -136,6 +136,17 @@ describe('heddle migrate flannel', { skip }, () => {
     assert.deepEqual(stranger.state(), before)
   })
 
+  test('a network configuration that cannot be read is in the way, unless it is in etcd', async () => {
+    await using node = new FlannelNode()
+    node.write('/etc/kube-flannel/net-conf.json', '{"Network":"10.244.0.0/33"}')
+    assert.match(fates(await told(node), 'net-conf')[0] ?? '', /^problem /)
+    node.write(
+      '/etc/systemd/system/flanneld.service',
+      '[Service]\nExecStart=/bin/flanneld -etcd-endpoints=http://x:2379\n',
+    )
+    assert.match(fates(await told(node), 'net-conf')[0] ?? '', /^unknown /)
+  })
+
   test('nftables of flannel, a running flanneld, a drop-in of others', async () => {
     await using node = new FlannelNode('nftables')
     await node.serve()

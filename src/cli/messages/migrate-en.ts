@@ -58,6 +58,8 @@ export const migrateEn = {
   'migrate.note.restart-unit': 'then: systemctl daemon-reload && systemctl restart flanneld',
   'migrate.note.no-flanneld-command': 'the unit does not start flanneld itself: {detail}',
   'migrate.note.unreadable': '{detail}',
+  'migrate.note.in-etcd':
+    'in etcd, where the agent reads it with the same flags; entries cannot be called stale from here',
   'migrate.note.no-file': 'not there: flanneld has no subnet yet; the agent writes it',
   'migrate.note.same-file': 'the same file',
   'migrate.note.same-device': 'with its MAC address, and no packet lost',

@@ -58,6 +58,7 @@ export const migrateZh: Readonly<Record<keyof typeof migrateEn, string>> = {
   'migrate.note.restart-unit': '之后执行：systemctl daemon-reload && systemctl restart flanneld',
   'migrate.note.no-flanneld-command': '该单元启动的不是 flanneld 本身：{detail}',
   'migrate.note.unreadable': '{detail}',
+  'migrate.note.in-etcd': '在 etcd 中，代理以相同的参数从那里读取；此处无法判断条目是否过期',
   'migrate.note.no-file': '不存在：flanneld 还没有子网；由代理写入',
   'migrate.note.same-file': '同一个文件',
   'migrate.note.same-device': '保留 MAC 地址，不丢包',

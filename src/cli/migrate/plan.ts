@@ -46,6 +46,7 @@ export type Note =
   | 'restart-unit'
   | 'no-flanneld-command'
   | 'unreadable'
+  | 'in-etcd'
   | 'no-file'
   | 'same-file'
   | 'same-device'
@@ -128,10 +129,22 @@ function runnerSteps({ processes, unit, daemonSets, dropIn }: Facts): readonly S
   return found
 }
 
-function fileSteps({ netConf: { path, conf }, subnetFile }: Facts): readonly Step[] {
+/** With flanneld's own address book in etcd, the network configuration is there too. Source: flannel's main.go. */
+const usesEtcd = ({ processes, unit }: Facts): boolean =>
+  [...processes.map(({ args }) => args.join(' ')), ...(unit === undefined ? [] : [unit.command])].some(
+    (command) => /etcd-/.test(command) && !/kube-subnet-mgr/.test(command),
+  )
+
+function fileSteps(facts: Facts): readonly Step[] {
+  const {
+    netConf: { path, conf },
+    subnetFile,
+  } = facts
   const netConf: Step =
     typeof conf === 'string'
-      ? { part: 'net-conf', object: path, fate: 'problem', note: 'unreadable', detail: conf }
+      ? usesEtcd(facts)
+        ? { part: 'net-conf', object: path, fate: 'unknown', note: 'in-etcd' }
+        : { part: 'net-conf', object: path, fate: 'problem', note: 'unreadable', detail: conf }
       : {
           part: 'net-conf',
           object: `${path} (${[conf.backend.type, ...Object.values(conf.network)].join(', ')})`,
