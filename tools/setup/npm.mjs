@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
 
 import { commandPath, pinnedNode, root } from '../paths.mjs'
@@ -66,9 +66,17 @@ export async function installNpmPackages() {
       // Set by `npm run --omit=…` or a production environment: everything here is needed all the same.
       env: { NODE_ENV: '', npm_config_update_notifier: 'false', npm_config_loglevel: 'error' },
     })
+    linkNode()
     await checkNode()
     writeFileSync(stampFile, hashOf(text))
   })
+}
+
+/** npm 9 (Debian 12's) takes the link away with the package of the other architecture, whose program has the same name. */
+function linkNode() {
+  if (existsSync(pinnedNode)) return
+  const target = join('..', `node-linux-${process.arch}`, 'bin', 'node')
+  if (existsSync(join(modules, '.bin', target))) symlinkSync(target, pinnedNode)
 }
 
 async function checkNode() {
