@@ -12,8 +12,12 @@ export interface Deadline extends Disposable {
 export function deadline(clock: Clock, parent: AbortSignal | undefined, ms: number, object: string): Deadline {
   const controller = new AbortController()
   const end = clock.now() + ms
-  const onAbort = (): void =>
-    controller.abort(new OpenStackError('aborted', 'the request was given up', { object, cause: parent?.reason }))
+  const onAbort = (): void => {
+    const cause: unknown = parent?.reason
+    // A longer deadline around this one tells its own story.
+    const told = cause instanceof OpenStackError
+    controller.abort(told ? cause : new OpenStackError('aborted', 'the request was given up', { object, cause }))
+  }
   const timer = clock.timeout(ms, () => {
     const message = `no complete answer within ${Math.round(ms)} ms`
     controller.abort(new OpenStackError('timeout', message, { object, perhapsDone: true }))

@@ -18,6 +18,8 @@ export interface FakeOptions {
   readonly routesError?: 'RoutesExhausted' | 'OverQuota'
   /** Address pairs of a port. Default 10. */
   readonly maxPairs?: number
+  /** Lists of ports are made with their tags (ML2's extension driver tag_ports_during_bulk_creation). Default false, as in Debian's. */
+  readonly bulkTags?: boolean
   /** Milliseconds until Nova has attached or detached a card. Default 0. */
   readonly attachMs?: number
   readonly clock?: Clock

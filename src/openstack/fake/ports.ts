@@ -183,7 +183,7 @@ export async function ports(context: Context, ask: Ask): Promise<Answer> {
     }
     const many = isRecord(ask.body) ? ask.body['ports'] : undefined
     if (!Array.isArray(many)) {
-      // Neutron 21 takes tags with a list of ports only, and passes over them here.
+      // Tags are passed over here by all Neutrons.
       const port = makePort(context, ask, entryOf(ask.body, 'port'))
       return { status: 201, body: { port: portView(port, admin) } }
     }
@@ -194,7 +194,7 @@ export async function ports(context: Context, ask: Ask): Promise<Answer> {
         const port = makePort(context, ask, entry)
         made.push(port)
         const tags: unknown = entry['tags']
-        if (Array.isArray(tags)) port.tags = tags.map(String).toSorted()
+        if (Array.isArray(tags) && context.options.bulkTags === true) port.tags = tags.map(String).toSorted()
       }
     } catch (error) {
       for (const port of made) cloud.ports.delete(port.id)

@@ -143,7 +143,7 @@ export class FakeCloud implements AsyncDisposable {
       const text = await bodyOf(request)
       fault = this.faults.take({ method, path: url.pathname })
       if (fault?.kind === 'slow') await this.#context.clock.sleep(fault.ms)
-      const works = fault === undefined || fault.kind === 'slow' || ('afterWork' in fault && fault.afterWork === true)
+      const works = fault === undefined || fault.kind === 'slow' || ('afterWork' in fault && fault.afterWork)
       if (!works) answer = { status: 500 }
       else answer = await this.#answer(request, url, text)
     } catch (error) {

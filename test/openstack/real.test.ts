@@ -1,0 +1,4 @@
+import { needsCloud, realTarget } from './real.ts'
+import { cloudSuite } from './suite.ts'
+
+cloudSuite('real Neutron and Keystone', realTarget, needsCloud())
