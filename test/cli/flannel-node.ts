@@ -1,7 +1,7 @@
 /** A node in a namespace as flanneld leaves one, made with iproute2, iptables and nft: vxlan among two living peers and one that is gone. */
 
 import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
-import { execFile } from 'node:child_process'
+import { execFile, spawn, type ChildProcess } from 'node:child_process'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 
@@ -167,6 +167,22 @@ export class FlannelNode implements AsyncDisposable {
     const more = ['--kube-api-url', 'http://127.0.0.1:6443']
     // Asynchronous: the API server lives in this process.
     return execute('nsenter', [`--net=${this.netns.path}`, heddle, ...words, ...more], env)
+  }
+
+  /** Starts Heddle's agent in the place of flanneld. It ends with `kill`, and with this process. */
+  startAgent(): ChildProcess {
+    const flags = [
+      '--node-name',
+      'node-1',
+      '--kube-api-url',
+      'http://127.0.0.1:6443',
+      '--root',
+      this.root,
+      '--iface',
+      'eth0',
+    ]
+    const words = [`--net=${this.netns.path}`, heddle, 'agent', '--until-stdin-closes', '--no-dhcp', ...flags]
+    return spawn('nsenter', words, { stdio: ['pipe', 'ignore', 'ignore'], env: { ...process.env, KUBECONFIG: '' } })
   }
 
   /** Everything that a migration could change: files with mode and content, and the kernel's tables. */

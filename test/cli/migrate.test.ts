@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { describe, test } from 'node:test'
 
 import { needsProgram, needsRoot } from '../namespace.ts'
+import { until } from '../agent/cluster.ts'
 import { FlannelNode, type Ran } from './flannel-node.ts'
 
 const skip = needsRoot || needsProgram('iptables', 'iptables')
@@ -99,6 +100,35 @@ describe('heddle migrate flannel', { skip }, () => {
     assert.equal(existsSync(join(node.root, DROP_IN, '..')), false)
     assert.match(fine(await node.run(['--back'])).out, /nothing was migrated/)
   })
+
+  for (const rules of ['iptables', 'nftables'] as const)
+    test(`then the agent does what the list says, and the way back is open: ${rules}`, async () => {
+      await using node = new FlannelNode(rules)
+      await node.serve()
+      const before = node.state()
+      const device = node.netns.json('ip', 'link', 'show', 'flannel.1')[0]
+      fine(await node.run(['--apply']))
+      const agent = node.startAgent()
+      const ended = new Promise((resolve) => agent.once('exit', resolve))
+      try {
+        const route = (): string => node.netns.run('ip', 'route', 'show', '10.244.2.0/24')
+        await until('the routes are taken over', () => /proto 20\d/.test(route()), 20_000)
+        await until('flannel has its rules no more, or they are kept', () => {
+          const ruleset = node.netns.run('nft', 'list', 'ruleset')
+          return rules === 'iptables' ? ruleset.includes('10.244.1.0/24') : !ruleset.includes('flannel-ipv')
+        })
+        const after = node.netns.json('ip', 'link', 'show', 'flannel.1')[0]
+        assert.deepEqual([after?.['ifindex'], after?.['address']], [device?.['ifindex'], device?.['address']])
+        assert.equal(fates(await told(node), 'route').length, 0, 'nothing is left of what flanneld marked')
+      } finally {
+        agent.kill()
+        await ended
+      }
+      const back = fine(await node.run(['--back']))
+      if (rules === 'nftables') assert.match(back.out, /nft delete table inet heddle_flannel/)
+      for (const path of ['/opt/cni/bin/bridge', '/opt/cni/bin/flannel', '/etc/cni/net.d/10-flannel.conflist'])
+        assert.equal(node.state()[path], before[path], path)
+    })
 
   test('killed at any step of --apply and of --back: --back brings everything back', async () => {
     await using node = new FlannelNode()
