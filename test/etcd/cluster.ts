@@ -1,5 +1,6 @@
 /** Nodes with agents whose leases lie in a real etcd, and pods on them. */
 
+import { spawn } from 'node:child_process'
 import { mkdtempSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -109,7 +110,6 @@ export const reaches = (from: Pod, to: Pod): Promise<number> =>
 
 /** Of so many packets, 100 ms apart, those that were lost. The machine goes on meanwhile, unlike with `run`. */
 export async function lost(from: Pod, to: Pod, during: () => Promise<void>): Promise<{ sent: number; lost: number }> {
-  const { spawn } = await import('node:child_process')
   const ping = spawn(
     'nsenter',
     [`--net=/run/netns/${from.ns}`, 'ping', '-n', '-i', '0.1', '-W', String(2 * slowness), to.address],

@@ -8,7 +8,7 @@ import { EtcdError } from '#etcd/errors.ts'
 import { NO_LEASE, type LeaseId } from '#etcd/messages.ts'
 import { formatAttributes, sameNode, type Attributes } from '#flannel/etcd/attributes.ts'
 import { leaseName, overlap, sameSubnets, type Subnets } from '#flannel/etcd/key.ts'
-import { chooseSubnets, fits, type LeaseRanges } from '#flannel/etcd/range.ts'
+import { chooseSubnets, fits, isPart, type LeaseRanges } from '#flannel/etcd/range.ts'
 import { leaseRecord, type LeaseRecord } from '#flannel/etcd/record.ts'
 import type { Log } from '../log.ts'
 
@@ -85,7 +85,7 @@ export class Acquisition {
 
   async #list(signal: AbortSignal): Promise<readonly LeaseRecord[]> {
     const { kvs } = await this.#options.client.list(this.#options.prefix, { signal })
-    return kvs.flatMap((kv) => leaseRecord(kv) ?? [])
+    return kvs.flatMap((kv) => leaseRecord(kv) ?? []).filter(({ subnets }) => isPart(this.#options.ranges, subnets))
   }
 
   /** A lease of ours goes on, under the etcd lease that it has: peers hear nothing unless it says something new. */

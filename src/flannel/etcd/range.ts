@@ -82,6 +82,13 @@ function isWithin({ length, first, last }: LeaseRange, text: CidrText | undefine
   return own === length && ip.value >= first.value && ip.value <= last.value
 }
 
+/** False for a lease of the whole network or more: it is nobody's, and shall not keep everybody from having one. */
+export const isPart = (ranges: LeaseRanges, subnets: Subnets): boolean =>
+  ([4, 6] as const).every((family) => {
+    const [range, text] = [ranges[family], subnets[family]]
+    return range === undefined || text === undefined || parseCidr(text).length > range.network.length
+  })
+
 /** So many free subnets are looked at; one of them is taken by chance, so that nodes that come together rarely want the same. */
 const CANDIDATES = 100
 
