@@ -55,7 +55,11 @@ export async function labScale({ nodes: count, runs, signal, progress }: LabScal
   await timed(`lab up, ${count} nodes with a pod each`, () =>
     lab('up', '--nodes', String(count), '--pods', '1', '--timeout', String(UP_MS / 1000)),
   )
-  await timed('lab check: every pod reaches every other, and whatever else it checks', () => lab('check'))
+  let failed = 0
+  await timed('lab check: every pod reaches every other, and whatever else it checks', async () => {
+    failed = await lab('check').then(() => 0, failedChecks)
+  })
+  rows.push({ what: 'checks that failed', value: failed, unit: '' })
   const paths = labPaths(name, base)
   const agents = agentsBelow(paths.directory)
   if (agents.length !== count) throw new Error(`${agents.length} agents run on ${count} nodes`)
@@ -73,6 +77,14 @@ export async function labScale({ nodes: count, runs, signal, progress }: LabScal
   rows.push({ what: `a Node goes: until no other node has its route`, value: median(times.leave), unit: 'ms' })
   rows.push({ what: `it comes: from its object to the route on every node`, value: median(times.join), unit: 'ms' })
   return rows
+}
+
+/** A check that fails is a figure; a check that does not take place is an error. */
+function failedChecks(error: unknown): number {
+  const count = /(\d+) of \d+ checks failed/.exec(String(error))?.[1]
+  if (count === undefined) throw error
+  process.stderr.write(`scale: ${String(error)}\n`)
+  return Number(count)
 }
 
 async function down(name: string, base: string): Promise<void> {
