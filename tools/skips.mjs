@@ -8,6 +8,7 @@ import { existsSync, readFileSync } from 'node:fs'
 import { basename, extname } from 'node:path'
 
 import { runTool } from './setup/problem.mjs'
+import { SLOW } from './vm/files.mjs'
 import { compare } from './vm/where.mjs'
 
 /** As of `npm run test:vm`: this machine cannot do it. */

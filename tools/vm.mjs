@@ -2,7 +2,8 @@
  * `npm run test:vm`: the tests that need what this machine's kernel may lack, under Debian's kernel in a virtual machine.
  * The machine sees this machine's files as they are; what it writes is lost. There a skipped test is a failure.
  *
- *   npm run test:vm                             every test that asks for a feature of the kernel
+ *   npm run test:vm                             the tests that ask for a feature of the kernel, but for the slowest
+ *   npm run test:vm -- --all                    those too
  *   npm run test:vm -- test/netlink             only the files whose path contains one of these
  *   npm run test:vm -- --test-name-pattern=vrf  options of `node --test` pass through
  *   npm run test:vm -- --command ip -d link     any command instead (the rest of the line)
@@ -53,7 +54,7 @@ function obstacle() {
 
 function selected(args) {
   const filters = args.filter((argument) => !argument.startsWith('-')).map((filter) => filter.replace(/^\.\//, ''))
-  const files = filesForMachine(filters)
+  const files = filesForMachine(filters, { slow: args.includes('--all') })
   if (files.length > 0) return files
   throw new Problem({ what: `no test file matches ${filters.join(' ')}`, remedy: 'give a part of a path' })
 }

@@ -13,14 +13,29 @@ const ALSO = [
   'test/plugins/host-device-physical.test.ts',
 ]
 
+/**
+ * Whole agents, labs and hundreds of cases: minutes each where every instruction is emulated, which together are more than CI has. Asked for by `--all`,
+ * or by name; what npm test skips of them is no failure of CI, and told.
+ */
+export const SLOW = [
+  'test/agent/ipip.test.ts',
+  'test/agent/join.test.ts',
+  'test/agent/wireguard.test.ts',
+  'test/conformance/kernel.test.ts',
+  'test/ipsec/tunnel.test.ts',
+  'test/lab/tunnels.test.ts',
+  'test/survive/survive.test.ts',
+]
+
 /** A test that needs something of the kernel asks test/kernel-features.ts; whoever imports that belongs here. */
 const asks = (text) => /from '[./]+\/kernel-features\.ts'/.test(text)
 
 export const isTest = (name) => /\.test\.(ts|mjs)$/.test(name)
 
-/** The test files for the virtual machine: those whose path contains one of the filters, or without any, all that belong there. */
-export function filesForMachine(filters) {
+/** The test files for the virtual machine: those whose path contains one of the filters, or without any, those that belong there. */
+export function filesForMachine(filters, { slow = false } = {}) {
   const all = ['tools', 'src', 'test'].flatMap((folder) => filesBelow(folder, isTest))
   if (filters.length > 0) return all.filter((file) => filters.some((filter) => file.includes(filter)))
-  return all.filter((file) => ALSO.includes(file) || asks(readFileSync(join(root, file), 'utf8')))
+  const belonging = all.filter((file) => ALSO.includes(file) || asks(readFileSync(join(root, file), 'utf8')))
+  return slow ? belonging : belonging.filter((file) => !SLOW.includes(file))
 }
