@@ -29,6 +29,9 @@ export interface CollectOptions {
   readonly kubeApiUrl: string | undefined
   readonly node: string | undefined
   readonly netConf: string | undefined
+  /** Without the root. */
+  readonly confDirectory: string
+  readonly binDirectory: string
   readonly install: InstallPlan | undefined
   /** The program that a drop-in for flanneld's unit shall start. */
   readonly dropIn: string | undefined
@@ -57,7 +60,8 @@ export async function collect(options: CollectOptions): Promise<Facts> {
     devices: devices.map(({ name, info, mac, mtu }) => ({ name, kind: info?.kind ?? '', mac, mtu })),
     entries: readEntries(socket, links, networks),
     rules: await readRules(),
-    confs: await confs(join(root, '/etc/cni/net.d')),
+    confs: await confs(join(root, options.confDirectory)),
+    plugins: options.binDirectory,
     install: options.install,
     cluster: await readCluster(config, options.node ?? process.env['NODE_NAME'] ?? hostname()),
     agent: await agentAt(paths.cniSocket),

@@ -30,6 +30,8 @@ interface Flags {
   readonly json?: boolean
   readonly root?: string
   readonly from?: string
+  readonly bin?: string
+  readonly conf?: string
   /** False with --no-plugins. */
   readonly plugins?: boolean
   readonly systemd?: boolean | string
@@ -54,6 +56,8 @@ export function migrateCommand(): Command {
         .option('--json', say('migrate.json'))
         .option('--root <directory>', say('install.root'))
         .option('--from <directory>', say('install.from'))
+        .option('--bin <directory>', say('install.bin'))
+        .option('--conf <directory>', say('install.conf'))
         .option('--no-plugins', say('migrate.noPlugins'))
         .option('--systemd [program]', say('migrate.systemd'))
         .option('--net-config-path <file>', say('migrate.netConf'))
@@ -88,6 +92,8 @@ async function forth(flags: Flags, place: Place): Promise<void> {
     kubeApiUrl: flags.kubeApiUrl,
     node: flags.node,
     netConf: flags.netConfigPath,
+    confDirectory: resolve(flags.conf ?? '/etc/cni/net.d'),
+    binDirectory: binOf(flags),
     install,
     dropIn: flags.systemd === undefined || flags.systemd === false ? undefined : programOf(flags),
   })
@@ -104,13 +110,15 @@ async function forth(flags: Flags, place: Place): Promise<void> {
   if (flags.json !== true) process.stdout.write(`${say(isApplied ? 'migrate.applied' : 'migrate.planned')}\n`)
 }
 
+const binOf = ({ bin }: Flags): string => resolve(bin ?? '/opt/cni/bin')
+
 /** Undefined where Heddle's plugins are there already, and not by a migration: they are not this command's to take back. */
 function installPlan(flags: Flags, { target, journal }: Place): InstallPlan | undefined {
   const manifest = readManifest(target.manifest)
   if (manifest !== undefined && readJournal(journal)?.plugins !== true) return undefined
   const wanted = wantedFiles({
     from: resolve(flags.from ?? ownBuild(import.meta.dirname)),
-    places: { bin: '/opt/cni/bin', lib: STANDALONE, conf: '/etc/cni/net.d' },
+    places: { bin: binOf(flags), lib: STANDALONE, conf: '/etc/cni/net.d' },
     standalone: true,
     // flannel's own configuration stays: pods, caches and addresses bear its network's name.
     configuration: undefined,

@@ -43,7 +43,9 @@ export interface Facts {
   readonly entries: readonly FlannelEntry[]
   readonly rules: readonly RuleSet[]
   readonly confs: { readonly directory: string; readonly files: readonly Conf[] }
-  /** Undefined where Heddle's plugins are installed already. */
+  /** Where runtimes look for plugins. */
+  readonly plugins: string
+  /** Undefined where Heddle's plugins are installed already, or are to be left alone. */
   readonly install: InstallPlan | undefined
   readonly cluster: NodeFacts['cluster']
   readonly agent: NodeFacts['agent']

@@ -217,7 +217,7 @@ function ruleSteps({ rules, netConf: { conf } }: Facts): readonly Step[] {
   })
 }
 
-function cniSteps({ confs, install }: Facts): readonly Step[] {
+function cniSteps({ confs, plugins: folder, install }: Facts): readonly Step[] {
   const lists = confs.files
     .filter(({ types, error }) => error !== undefined || types.includes('flannel'))
     .map(({ file, error }): Step => ({
@@ -227,8 +227,7 @@ function cniSteps({ confs, install }: Facts): readonly Step[] {
       note: error === undefined ? 'old-version' : 'broken',
       ...(error === undefined ? {} : { detail: error }),
     }))
-  if (install === undefined)
-    return [...lists, { part: 'plugin', object: '/opt/cni/bin', fate: 'keep', note: 'already-heddle' }]
+  if (install === undefined) return [...lists, { part: 'plugin', object: folder, fate: 'keep' }]
   const plugins = install.actions.flatMap((action): Step[] => {
     if (!('file' in action) || action.do === 'keep') return []
     const object = action.file.path
