@@ -35,7 +35,7 @@ export interface OwnLeaseOptions {
 }
 
 const WAIT = { base: 250, cap: 10_000 }
-/** A running node whose subnet was given to another waits so often for it, about half a minute, before it takes another one. */
+/** A running node whose subnet was given to another waits so often for it, about a minute, before it takes another one. */
 const INSIST = 10
 /** Longest that a timer may wait (ms). */
 const DAY = 24 * 3600 * 1000
