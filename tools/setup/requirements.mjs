@@ -85,6 +85,27 @@ const tested = [
     disturbs: true,
     why: 'the plugin firewall against a real one, in a namespace and on a message bus of its own',
   },
+  {
+    package: 'neutron-server',
+    files: ['/usr/bin/neutron-server'],
+    essential: false,
+    disturbs: true,
+    why: 'a real Neutron for the suite that holds the fake one',
+  },
+  {
+    package: 'keystone',
+    files: ['/usr/bin/keystone-manage'],
+    essential: false,
+    disturbs: true,
+    why: 'its Keystone',
+  },
+  {
+    package: 'uwsgi-plugin-python3',
+    files: ['/usr/bin/uwsgi'],
+    essential: false,
+    disturbs: true,
+    why: 'serves that Keystone',
+  },
   { package: 'dbus-daemon', commands: ['dbus-daemon'], essential: false, why: 'that message bus' },
 ]
 
