@@ -104,7 +104,7 @@ await runTool('test:vm', async () => {
   const isCommand = args[0] === '--command'
   const files = isCommand ? [] : selected(args)
   if (!isCommand) await step('what the virtual machine loads', () => warm(files))
-  const options = args.filter((argument) => argument.startsWith('-'))
+  const options = args.filter((argument) => argument.startsWith('-') && argument !== '--all')
   const command = isCommand ? args.slice(1) : testCommand(files, options)
   console.log(`test:vm: Debian ${kernel.version}, ${accel === 'tcg' ? 'emulated (slow)' : accel}`)
   const started = Date.now()
