@@ -29,6 +29,7 @@ export interface AgentMetrics {
   readonly extensionCommands: Counter
   readonly cloudPasses: Counter
   readonly cloudChanges: Counter
+  readonly ipsecChanges: Counter
   readonly dhcpLeases: Gauge
   readonly dhcpEvents: Counter
   readonly leaks: Gauge
@@ -167,6 +168,10 @@ export function agentMetrics(build: { readonly version: string; readonly node: s
     cloudChanges: registry.counter({
       name: 'heddle_cloud_changes',
       help: 'Changes in the route table of the cloud, by step.',
+    }),
+    ipsecChanges: registry.counter({
+      name: 'heddle_ipsec_changes',
+      help: 'Connections that charon was told of or told to forget, by step and outcome.',
     }),
   }
 }

@@ -1,4 +1,4 @@
-/** What some backends do beside the kernel: run commands, keep a cloud's route table. */
+/** What some backends do beside the kernel: run commands, keep a cloud's route table, tell charon of peers. */
 
 import type { CloudName } from '#cloud/client.ts'
 import { CLOUDS } from '#cloud/client.ts'
@@ -10,6 +10,7 @@ import type { AgentMetrics } from './agent-metrics.ts'
 import { openCloudPart } from './cloud/part.ts'
 import { openExtension } from './extension/part.ts'
 import type { Health } from './health.ts'
+import { openIpsec } from './ipsec/part.ts'
 import type { Log } from './log.ts'
 import type { AgentPaths } from './paths.ts'
 
@@ -40,6 +41,7 @@ export async function openBackendPart(
 ): Promise<BackendPart | undefined> {
   const { cluster, paths } = options
   if (conf.type === 'extension') return stack.use(await openExtension({ ...options, conf, journal: paths.extension }))
+  if (conf.type === 'ipsec') return stack.use(openIpsec({ ...options, conf, socket: paths.charon }))
   if (isCloud(conf))
     return stack.use(await openCloudPart({ ...options, conf, node: cluster.node, journal: paths.cloudRoutes }))
   return undefined

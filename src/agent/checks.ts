@@ -17,4 +17,6 @@ export const CHECKS = {
   extensionPeers: 'extension-peers',
   /** With the backends of clouds only. */
   cloud: 'cloud-routes',
+  /** With the ipsec backend only. */
+  ipsec: 'ipsec-connections',
 } as const

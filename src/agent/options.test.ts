@@ -17,6 +17,7 @@ test('defaults', () => {
     relaySocket: '/run/heddle/relay.sock',
     extension: '/var/lib/heddle/extension.json',
     cloudRoutes: '/var/lib/heddle/cloud-routes.json',
+    charon: '/run/charon.vici',
     wireguardKey: '/var/lib/heddle/wgkey',
     flannelWireguardKey: '/run/flannel/wgkey',
   })

@@ -19,6 +19,8 @@ export interface AgentPaths {
   readonly extension: string
   /** Routes of this node in the table of its cloud. */
   readonly cloudRoutes: string
+  /** Where strongSwan's charon listens. */
+  readonly charon: string
   /** This node's WireGuard key; survives reboots. */
   readonly wireguardKey: string
   /** Where flannel keeps it. */
@@ -50,6 +52,7 @@ export function agentPaths(options: PathOptions): AgentPaths {
     relaySocket: under('/run/heddle/relay.sock'),
     extension: under('/var/lib/heddle/extension.json'),
     cloudRoutes: under('/var/lib/heddle/cloud-routes.json'),
+    charon: under('/run/charon.vici'),
     wireguardKey: under('/var/lib/heddle/wgkey'),
     flannelWireguardKey: under('/run/flannel/wgkey'),
   }

@@ -9,6 +9,7 @@ import { cloudReaders, type CloudConf } from './cloud/conf.ts'
 import { FlannelError, shown } from './errors.ts'
 import { extensionConf, type ExtensionConf } from './extension/conf.ts'
 import { foldKeys, type Folded } from './fold.ts'
+import { ipsecConf, type IpsecConf } from './ipsec/conf.ts'
 import { wireguardConf, type WireguardConf } from './wireguard/conf.ts'
 
 export type BackendConf =
@@ -20,6 +21,7 @@ export type BackendConf =
   | ExtensionConf
   | AllocConf
   | CloudConf
+  | IpsecConf
 
 /** Each backend that is built, by `Type` in lower case: what reads its options. */
 const READERS: ReadonlyMap<string, (folded: Folded) => BackendConf> = new Map<string, (folded: Folded) => BackendConf>([
@@ -30,11 +32,12 @@ const READERS: ReadonlyMap<string, (folded: Folded) => BackendConf> = new Map<st
   ['wireguard', wireguardConf],
   ['extension', extensionConf],
   ['alloc', () => ({ type: 'alloc' })],
+  ['ipsec', ipsecConf],
   ...cloudReaders,
 ])
 
 /** Backends that flannel has or had and this version has not. */
-const OTHERS = ['ipsec', 'tencent-vpc', 'aws-vpc']
+const OTHERS = ['tencent-vpc', 'aws-vpc']
 
 /**
  * Reads `Backend`. A missing one means `udp`, as it does to flannel's code (its documentation says vxlan): anything else would make a node

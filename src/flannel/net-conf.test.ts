@@ -76,10 +76,10 @@ const refused: readonly (readonly [string, FlannelError['code'], string, RegExp]
   ['{"Network":"10.0.0.0/8","Backend":{"Type":"udp","Port":70000}}', 'bad-net-conf', 'Backend.Port', /65535/],
   ['{"Network":"10.0.0.0/8","Backend":{}}', 'unsupported-backend', 'Backend.Type', /empty/],
   [
-    '{"Network":"10.0.0.0/8","Backend":{"Type":"ipsec"}}',
+    '{"Network":"10.0.0.0/8","Backend":{"Type":"tencent-vpc"}}',
     'unsupported-backend',
     'Backend.Type',
-    /"ipsec" is not built in/,
+    /"tencent-vpc" is not built in/,
   ],
   [
     '{"Network":"10.0.0.0/8","Backend":{"Type":"carrier-pigeon"}}',

@@ -9,7 +9,7 @@ export const floors = [
   ['state'],
   ['cni'],
   ['ipam', 'plugins'],
-  ['kube', 'etcd', 'openstack', 'cloud'],
+  ['kube', 'etcd', 'openstack', 'cloud', 'vici'],
   ['flannel', 'calico', 'neutron'],
   ['policy', 'services'],
   ['agent', 'controller'],

@@ -106,6 +106,20 @@ const tested = [
     disturbs: true,
     why: 'serves that Keystone',
   },
+  {
+    package: 'strongswan-charon',
+    files: ['/usr/lib/ipsec/charon'],
+    essential: false,
+    disturbs: true,
+    why: 'keys and tunnels of the ipsec backend',
+  },
+  {
+    package: 'strongswan-swanctl',
+    files: ['/usr/lib/ipsec/plugins/libstrongswan-vici.so'],
+    essential: false,
+    disturbs: true,
+    why: 'the socket by which charon is told of peers',
+  },
   { package: 'dbus-daemon', commands: ['dbus-daemon'], essential: false, why: 'that message bus' },
 ]
 

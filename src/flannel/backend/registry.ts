@@ -9,6 +9,7 @@ import { udp } from './udp.ts'
 import { vxlan } from './vxlan.ts'
 import { cloud } from '../cloud/backend.ts'
 import { extension } from '../extension/backend.ts'
+import { ipsec } from '../ipsec/backend.ts'
 import { wireguard } from '../wireguard/backend.ts'
 
 export function backendOf(conf: BackendConf): Backend {
@@ -27,6 +28,8 @@ export function backendOf(conf: BackendConf): Backend {
       return wireguard(conf)
     case 'extension':
       return extension
+    case 'ipsec':
+      return ipsec(conf)
     case 'gce':
     case 'ali-vpc':
       return cloud(conf.type)
