@@ -61,6 +61,14 @@ const codeOf = async (work: Promise<unknown>): Promise<string> => {
   return error instanceof OpenStackError ? error.code : `no OpenStackError: ${inspect(error)}`
 }
 
+async function until(what: string, is: () => boolean | Promise<boolean>): Promise<void> {
+  const end = performance.now() + 10_000
+  while (!(await is())) {
+    if (performance.now() > end) assert.fail(`waited 10 s for ${what}`)
+    await new Promise((resolve) => setTimeout(resolve, 5))
+  }
+}
+
 describe('tokens', () => {
   it('many calls at once ask for one token, and later ones for none', async () => {
     using client = clientOf()
@@ -88,7 +96,7 @@ describe('tokens', () => {
     await new Ports(client).list()
     await clock.advance(950_000)
     await new Ports(client).list()
-    while (fake.identity.given < 2) await new Promise((resolve) => setTimeout(resolve, 5))
+    await until('another token', () => fake.identity.given >= 2)
     assert.equal(sent('GET', /ports/), 2)
     await new Ports(client).list()
     assert.equal(fake.identity.given, 2)
@@ -300,7 +308,7 @@ describe('Nova', () => {
     const made = await compute.attach(server.id, { network: id })
     assert.equal((await compute.interfaces(server.id)).length, 2)
     for (const one of [card, made]) assert.equal(await compute.detach(server.id, one.port_id), true)
-    while ((await compute.interfaces(server.id)).length > 0) await new Promise((resolve) => setTimeout(resolve, 5))
+    await until('no cards', async () => (await compute.interfaces(server.id)).length === 0)
     assert.equal(await compute.detach(server.id, port.id), false)
     assert.equal((await new Ports(client).get(port.id)).device_id, '')
     assert.equal(await codeOf(new Ports(client).get(made.port_id)), 'not-found')
