@@ -135,6 +135,10 @@ test('a reservation is used by whom it names, by nobody else, and stays one', { 
   assert.deepEqual([nameOf(mine), mine.lease, mine.how, mine.left], ['10.5.16.0-24', 0n, 'reserved', 0])
   const { kv } = await client.get(`${prefix}10.5.16.0-24`)
   assert.deepEqual([kv?.lease, kv?.value.toString().includes('host-gw')], [0n, true])
+  // Also where it no longer fits, it is the operator's.
+  const moved = await held(prefix, { publicIp: '192.0.2.7', conf: { ...V4, SubnetMin: '10.5.24.0' } })
+  assert.equal(moved.how, 'new')
+  assert.equal(etcd.keys(prefix).has(`${prefix}10.5.16.0-24`), true)
 })
 
 test(
