@@ -241,6 +241,35 @@ for (const { cloud, open, server, hop, throttled, list } of CASES) {
     assert.deepEqual(Object.keys(Object.prototype), [])
   })
 
+  test(`${cloud}: a table of many pages is read to its end; IPv6 and other instances included or not, as asked`, async () => {
+    await using there = await server().listen()
+    const many = Array.from({ length: 7 }, (_, i) => marked(`10.244.${i}.0/24`, i === 6 ? 'i-self' : `i-${i}`))
+    there.routes = [...foreign, ...many]
+    const { signal } = new AbortController()
+    const tables = await open(
+      {
+        send,
+        clock: fastClock,
+        random: Math.random,
+        node: 'n',
+        address: ipText('10.0.0.1'),
+        metadata: there.url,
+        api: there.url,
+      },
+      signal,
+    )
+    const listed = async (all: boolean): Promise<string[]> =>
+      (await tables.list({ subnet: cidrText(SUBNET), all }, signal)).map(({ destination }) => destination)
+    assert.deepEqual(
+      (await listed(true)).toSorted(),
+      there.routes
+        .map(({ destination }) => destination)
+        .filter((destination) => !destination.includes(':'))
+        .toSorted(),
+    )
+    assert.deepEqual((await listed(false)).toSorted(), [SUBNET, '10.244.6.0/24'])
+  })
+
   test(`${cloud}: without keys, without a metadata server: told and waited for`, async () => {
     const dead = await server().listen()
     const { url } = dead
