@@ -111,7 +111,7 @@ export function agentOptions(flags: AgentFlags, env: Environment): AgentOptions 
 function clusterOptions(flags: AgentFlags, env: Environment, paths: AgentPaths): ClusterOptions {
   const etcd = etcdOptions(flags)
   // In etcd a node is its subnet; its name only serves the log.
-  const node = flags.nodeName ?? env['NODE_NAME'] ?? (etcd === undefined ? undefined : hostname().toLowerCase())
+  const node = flags.nodeName ?? env['NODE_NAME'] ?? (etcd === undefined ? undefined : ownName())
   if (node === undefined || node === '')
     throw new FlannelError(
       'bad-option',
@@ -149,6 +149,13 @@ function clusterOptions(flags: AgentFlags, env: Environment, paths: AgentPaths):
     wireguardKeyFile: env['WIREGUARD_KEY_FILE'] === '' ? undefined : env['WIREGUARD_KEY_FILE'],
   }
 }
+
+/** Of the machine, with what a node's name cannot hold left out. */
+const ownName = (): string =>
+  hostname()
+    .toLowerCase()
+    .replaceAll(/[^a-z0-9-]+/g, '-')
+    .replaceAll(/^-+|-+$/g, '') || 'node'
 
 function pattern(text: string): RegExp {
   try {
