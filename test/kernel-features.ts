@@ -13,6 +13,28 @@ import { needsRoot, TestNetns } from './namespace.ts'
 const probes = {
   'bridge VLAN filtering': [['ip', 'link', 'add', 'x0', 'type', 'bridge', 'vlan_filtering', '1']],
   dummy: [['ip', 'link', 'add', 'x0', 'type', 'dummy']],
+  esp: [
+    [
+      'ip',
+      'xfrm',
+      'state',
+      'add',
+      'src',
+      '192.0.2.1',
+      'dst',
+      '192.0.2.2',
+      'proto',
+      'esp',
+      'spi',
+      '0x1',
+      'mode',
+      'tunnel',
+      'aead',
+      'rfc4106(gcm(aes))',
+      '0x0000000000000000000000000000000000000000',
+      '128',
+    ],
+  ],
   geneve: [['ip', 'link', 'add', 'x0', 'type', 'geneve', 'id', '1', 'remote', '192.0.2.1']],
   ipip: [['ip', 'link', 'add', 'x0', 'type', 'ipip', 'local', '192.0.2.1', 'remote', '192.0.2.2']],
   'iptables-legacy': [
@@ -43,7 +65,7 @@ export type KernelFeature = keyof typeof probes
 
 /** What iproute2, modprobe and iptables say where the kernel has no such thing. */
 const LACKS =
-  /unknown device type|not supported|qdisc kind is unknown|no such file or directory|not found in directory|Table does not exist/i
+  /unknown device type|requested AEAD algorithm not found|not supported|qdisc kind is unknown|no such file or directory|not found in directory|Table does not exist/i
 
 const known = new Map<KernelFeature, boolean>()
 
