@@ -21,6 +21,12 @@ const read = (path) =>
     .filter((line) => line !== '')
     .map((line) => JSON.parse(line))
 
+/** @param {readonly string[]} lines @param {string} what */
+function tell(lines, what) {
+  if (lines.length > 0) console.log(`\nskips: ${lines.length} tests ${what}:`)
+  for (const line of lines) console.log(`  ${line}`)
+}
+
 await runTool('skips', async () => {
   const paths = process.argv.slice(2)
   const absent = paths.filter((path) => !existsSync(path))
@@ -31,14 +37,11 @@ await runTool('skips', async () => {
   )
   for (const line of table) console.log(line)
   const isSlow = (line) => SLOW.some((file) => line.startsWith(`${file}: `))
-  const told = [
-    ['left to npm run test:vm -- --all', nowhere.filter(isSlow)],
-    ['ran nowhere', nowhere.filter((line) => !isSlow(line))],
-  ]
-  for (const [what, lines] of told) {
-    if (lines.length > 0) console.log(`\nskips: ${lines.length} tests ${what}:`)
-    for (const line of lines) console.log(`  ${line}`)
-  }
+  tell(nowhere.filter(isSlow), 'left to npm run test:vm -- --all')
+  tell(
+    nowhere.filter((line) => !isSlow(line)),
+    'ran nowhere',
+  )
   if (nowhere.every(isSlow)) return 0
   // Where there is no virtual machine, that has been said.
   return absent.length > 0 ? CANNOT : 1
