@@ -74,7 +74,7 @@ test('its containers have flags that there are, no privilege, and every volume t
   assert.ok(main !== undefined)
   const parsed = parseFlanneldFlags(main.args, {})
   assert.equal(agentFlagsOf(parsed).healthListen, '0.0.0.0:8081')
-  assert.equal(etcdFlagsOf(parsed), undefined)
+  assert.deepEqual(etcdFlagsOf(parsed), {}, 'leases in Kubernetes')
   assert.deepEqual(main.securityContext?.privileged, false)
   assert.deepEqual(main.securityContext.capabilities, { drop: ['ALL'], add: ['NET_ADMIN', 'NET_RAW'] })
   const volumes = new Set(pod.volumes.map(({ name }) => name))

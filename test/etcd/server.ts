@@ -95,7 +95,14 @@ export class EtcdServer implements AsyncDisposable {
   }
 
   signal(signal: NodeJS.Signals): void {
-    this.#process?.kill(signal)
+    const child = this.#process
+    child?.kill(signal)
+    if (child?.pid === undefined || signal !== 'SIGSTOP') return
+    // One of its threads has to hear of it first, and may answer a request before.
+    const deadline = performance.now() + 5_000
+    while (!/^State:\s+T/m.test(readFileSync(`/proc/${child.pid}/status`, 'utf8'))) {
+      if (performance.now() > deadline) throw new Error('etcd did not stop')
+    }
   }
 
   async stop(signal: NodeJS.Signals = 'SIGKILL'): Promise<void> {
