@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { messageOf } from '#cni/errors.ts'
 import { parseIp } from '#ip/address.ts'
 import { formatIpNet } from '#ip/prefix.ts'
-import { Socket4 } from '../io/socket4.ts'
+import { ETHERNET_BROADCAST, Socket4 } from '../io/socket4.ts'
 import { Socket6 } from '../io/socket6.ts'
 import { GoneError, linkLocal, neighbourTo, openPodLink, unconfigure, type PodLink } from '../io/pod-link.ts'
 import { release4, type Client4 } from '../lease/machine4.ts'
@@ -53,8 +53,9 @@ async function releaseFour(record: LeaseRecord, deps: ReleaseDeps): Promise<bool
   if (!told) {
     const message = release4(client, held.address, held.server, deps.clock.now())
     const mac = record.lease4 === undefined ? undefined : macOf(record, pod)
+    // The kernel may have to ask for the server's MAC address first, and the link goes before it knows: a server on this very link hears the other one.
     if (mac === undefined) socket.send(message, held.server, held.address)
-    else socket.sendFrame(message, held.address, held.server, mac)
+    socket.sendFrame(message, held.address, held.server, mac ?? ETHERNET_BROADCAST)
   }
   return true
 }

@@ -22,7 +22,7 @@ const SERVER_PORT = 67
 const CLIENT_PORT = 68
 /** Frames read in one turn of the event loop. */
 const TURN = 64
-const ETHERNET_BROADCAST = 'ff:ff:ff:ff:ff:ff' as MacText
+export const ETHERNET_BROADCAST = 'ff:ff:ff:ff:ff:ff' as MacText
 
 export interface Link4 {
   /** An open descriptor of the pod's namespace. */
