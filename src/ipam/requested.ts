@@ -7,7 +7,6 @@ import { invalidConfig, invalidEnvironment } from '#cni/errors.ts'
 import type { PluginInput } from '#cni/plugin.ts'
 import { parseWith, stringList } from '#cni/schema.ts'
 import { parseIp, tryParseIp, type Ip } from '#ip/address.ts'
-import { bitsOf } from '#ip/address.ts'
 import { tryParseIpNet } from '#ip/prefix.ts'
 
 /** An address with the prefix length where the user gave one. */
@@ -48,6 +47,3 @@ function parse(text: string, field: string, fromEnvironment = false): Requested 
   const error = fromEnvironment ? invalidEnvironment : invalidConfig
   throw error(`${field}: ${JSON.stringify(text.slice(0, 64))} is not an IP address`, 'write 10.0.0.5 or 10.0.0.5/24')
 }
-
-export const lengthOr = (requested: Requested, fallback?: number): number =>
-  requested.length ?? fallback ?? bitsOf(requested.ip.family)

@@ -12,9 +12,6 @@ import { wgKey, wgSecret } from './wireguard-key.ts'
 
 export const WG_CMD = { GET_DEVICE: 0, SET_DEVICE: 1 } as const
 
-/** WGDEVICE_F_*. */
-export const WGDEVICE_F = { REPLACE_PEERS: 1 } as const
-
 /** WGPEER_F_*. */
 export const WGPEER_F = { REMOVE_ME: 1, REPLACE_ALLOWEDIPS: 2, UPDATE_ONLY: 4 } as const
 

@@ -53,11 +53,6 @@ export function quoteInterface(name: string): string {
   return `"${name}"`
 }
 
-/** As `quoteInterface`, for all interfaces whose names begin so. Like `iifname "veth*"`. */
-export function quoteInterfacePrefix(prefix: string): string {
-  return `${quoteInterface(prefix).slice(0, -1)}*"`
-}
-
 /**
  * Text that is safe as a comment and shows the same in `nft list` and on a terminal: control characters, quotes, and what is no Unicode become harmless, and what is too
  * long is cut at a character's boundary.

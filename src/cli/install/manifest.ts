@@ -1,13 +1,11 @@
 /** What `heddle cni install` has put on this machine: written before anything is changed, so that a kill at any point leaves a way forward and a way back. */
 
-import { mkdirSync, readFileSync, rmSync } from 'node:fs'
-import { dirname } from 'node:path'
+import { rmSync } from 'node:fs'
 
 import * as v from 'valibot'
 
-import { writeFileAtomicSync } from '#sys/atomic-file.ts'
-import { hasCode } from '#sys/errno.ts'
 import { CliError } from '../fail.ts'
+import { readJsonFile, writeJsonFile } from '../json-file.ts'
 
 const fileSchema = v.object({
   /** As the machine sees it, without --root. */
@@ -35,28 +33,16 @@ export type Manifest = v.InferOutput<typeof schema>
 export const nothingInstalled: Manifest = { version: 1, heddle: '', files: [], disabled: [] }
 
 /** Undefined where there is none. Throws CliError FAILED for one that cannot be read: what is ours is not known then. */
-export function readManifest(path: string): Manifest | undefined {
-  let text: string
-  try {
-    text = readFileSync(path, 'utf8')
-  } catch (error) {
-    if (hasCode(error, 'ENOENT')) return undefined
-    throw error
-  }
-  try {
-    const parsed = v.safeParse(schema, JSON.parse(text))
-    if (parsed.success) return parsed.output
-  } catch {
-    // Told below.
-  }
-  throw new CliError('FAILED', `${path} is not what this version writes`, {
-    remedy: `move it away, remove what was installed by hand, and install anew`,
-  })
-}
+export const readManifest = (path: string): Manifest | undefined =>
+  readJsonFile(
+    path,
+    schema,
+    () =>
+      new CliError('FAILED', `${path} is not what this version writes`, {
+        remedy: 'move it away, remove what was installed by hand, and install anew',
+      }),
+  )
 
-export function writeManifest(path: string, manifest: Manifest): void {
-  mkdirSync(dirname(path), { recursive: true, mode: 0o755 })
-  writeFileAtomicSync(path, `${JSON.stringify(manifest, undefined, 2)}\n`, { mode: 0o644 })
-}
+export const writeManifest = (path: string, manifest: Manifest): void => writeJsonFile(path, manifest, 0o644)
 
 export const removeManifest = (path: string): void => rmSync(path, { force: true })

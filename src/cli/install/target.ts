@@ -8,6 +8,7 @@ import { listRecords, recordFolder } from '#cni/attachment/record.ts'
 import { failpoints } from '#cni/runtime/host.ts'
 import { bootId } from '#sys/bootid.ts'
 import { tryLockFile, type FileLock } from '#sys/flock.ts'
+import { namesIn } from '#sys/folder.ts'
 import { CliError } from '../fail.ts'
 import { say } from '../language.ts'
 import { applyActions, type Machine } from './apply.ts'
@@ -93,13 +94,5 @@ function sweep(paths: readonly string[]): void {
   for (const folder of new Set(paths.map((path) => dirname(path)))) {
     for (const name of namesIn(folder))
       if (/\.[0-9a-f]{8}\.heddle-tmp$/.test(name)) rmSync(join(folder, name), { force: true })
-  }
-}
-
-function namesIn(folder: string): readonly string[] {
-  try {
-    return readdirSync(folder)
-  } catch {
-    return []
   }
 }

@@ -1,6 +1,6 @@
 /** Does what is local of a migration, and takes it back. Each step may be done again: a kill in between is completed or undone by the next call. */
 
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, rmdirSync, rmSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 
 import { MASQUERADE_TABLE } from '#flannel/masquerade.ts'
@@ -11,6 +11,7 @@ import { openNft } from '#nft/transaction.ts'
 import { writeFileAtomicSync } from '#sys/atomic-file.ts'
 import { bootId } from '#sys/bootid.ts'
 import { hasCode } from '#sys/errno.ts'
+import { namesIn } from '#sys/folder.ts'
 import { lookAt } from '../install/apply.ts'
 import { readManifest } from '../install/manifest.ts'
 import { planUninstall, type InstallPlan } from '../install/plan.ts'
@@ -147,14 +148,6 @@ function sweep(path: string): void {
   for (const name of namesIn(dirname(path)))
     if (name.startsWith(`${basename(path)}.`) && name.endsWith('.tmp'))
       rmSync(join(dirname(path), name), { force: true })
-}
-
-function namesIn(folder: string): readonly string[] {
-  try {
-    return readdirSync(folder)
-  } catch {
-    return []
-  }
 }
 
 function textAt(path: string): string | undefined {

@@ -1,8 +1,9 @@
 /** The flanneld of this node: its process, and the unit of systemd that starts it. */
 
-import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
+import { readFileSync, readlinkSync } from 'node:fs'
 import { basename, join } from 'node:path'
 
+import { namesIn } from '#doctor/collect/files.ts'
 import { readText } from '#doctor/collect/files.ts'
 
 export interface FoundProcess {
@@ -104,14 +105,6 @@ const numbersIn = (folder: string): readonly number[] =>
   namesIn(folder)
     .filter((name) => /^\d+$/.test(name))
     .map(Number)
-
-function namesIn(folder: string): readonly string[] {
-  try {
-    return readdirSync(folder).toSorted()
-  } catch {
-    return []
-  }
-}
 
 /** Undefined for a process that has ended meanwhile. */
 function text(path: string): string | undefined {

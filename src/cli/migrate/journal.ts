@@ -1,13 +1,12 @@
 /** What a migration has changed on this node: on disk before the first change, so that a kill at any point leaves a way on and a way back. */
 
-import { mkdirSync, readFileSync, rmSync } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { rmSync } from 'node:fs'
+import { join } from 'node:path'
 
 import * as v from 'valibot'
 
-import { writeFileAtomicSync } from '#sys/atomic-file.ts'
-import { hasCode } from '#sys/errno.ts'
 import { CliError } from '../fail.ts'
+import { readJsonFile, writeJsonFile } from '../json-file.ts'
 import { say } from '../language.ts'
 import { entrySchema } from './entry.ts'
 
@@ -37,26 +36,13 @@ export type Journal = v.InferOutput<typeof schema>
 export const journalPath = (root: string): string => join(root, '/var/lib/heddle/migrate-flannel.json')
 
 /** Undefined where there is none. Throws CliError FAILED for one that cannot be read. */
-export function readJournal(path: string): Journal | undefined {
-  let text: string
-  try {
-    text = readFileSync(path, 'utf8')
-  } catch (error) {
-    if (hasCode(error, 'ENOENT')) return undefined
-    throw error
-  }
-  try {
-    const parsed = v.safeParse(schema, JSON.parse(text))
-    if (parsed.success) return parsed.output
-  } catch {
-    // Told below.
-  }
-  throw new CliError('FAILED', say('migrate.badJournal', { path }), { remedy: say('migrate.badJournalRemedy') })
-}
+export const readJournal = (path: string): Journal | undefined =>
+  readJsonFile(
+    path,
+    schema,
+    () => new CliError('FAILED', say('migrate.badJournal', { path }), { remedy: say('migrate.badJournalRemedy') }),
+  )
 
-export function writeJournal(path: string, journal: Journal): void {
-  mkdirSync(dirname(path), { recursive: true, mode: 0o755 })
-  writeFileAtomicSync(path, `${JSON.stringify(journal, undefined, 2)}\n`, { mode: 0o600 })
-}
+export const writeJournal = (path: string, journal: Journal): void => writeJsonFile(path, journal, 0o600)
 
 export const removeJournal = (path: string): void => rmSync(path, { force: true })

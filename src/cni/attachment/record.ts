@@ -4,7 +4,7 @@
  */
 
 import { hash, randomUUID } from 'node:crypto'
-import { mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 
 import * as v from 'valibot'
@@ -12,6 +12,7 @@ import * as v from 'valibot'
 import { tableFamilies } from '#nft/table.ts'
 import { hasCode } from '#sys/errno.ts'
 import { removeFile } from '#sys/remove-file.ts'
+import { namesIn } from '#sys/folder.ts'
 import { jsonObject } from '../schema.ts'
 
 const part = v.union([v.string(), v.number()])
@@ -119,15 +120,6 @@ export function listRecords(folder: string): readonly AttachmentRecord[] {
   return namesIn(folder)
     .filter((name) => name.endsWith('.json'))
     .flatMap((name) => parseFile(join(folder, name)) ?? [])
-}
-
-export function namesIn(folder: string): readonly string[] {
-  try {
-    return readdirSync(folder)
-  } catch (error) {
-    if (hasCode(error, 'ENOENT', 'ENOTDIR')) return []
-    throw error
-  }
 }
 
 function parseFile(file: string): AttachmentRecord | undefined {

@@ -5,7 +5,7 @@ import assert from 'node:assert/strict'
 import { ipText } from '#ip/address.ts'
 import { cidrText } from '#ip/prefix.ts'
 import { newArena, VNET_HEADER } from './arena.ts'
-import { checksumOf, fold, isIntact, sum } from './checksum.ts'
+import { checksumOf, isIntact, sum } from './checksum.ts'
 import { Coalescer } from './coalesce.ts'
 import { newCounters, type Counters } from './counters.ts'
 import { FakeWire } from './fake-wire.ts'
@@ -95,14 +95,16 @@ export function bench(
 export function redirect(bytes: Uint8Array): Uint8Array {
   const copy = Uint8Array.from(bytes)
   const view = viewOf(copy)
-  const transport = view.getUint8(IP.PROTOCOL) === 6 ? 20 + TCP.CHECK : 26
+  const isTcp = view.getUint8(IP.PROTOCOL) === 6
+  const transport = isTcp ? 20 + TCP.CHECK : 26
   view.setUint32(IP.SOURCE, DESTINATION)
   view.setUint32(IP.DESTINATION, SOURCE)
   view.setUint16(IP.CHECK, 0)
   view.setUint16(IP.CHECK, checksumOf(sum(view, 0, 20)))
   view.setUint16(transport, 0)
   const total = pseudoHeader(view, 0, view.getUint8(IP.PROTOCOL), copy.length - 20) + sum(view, 20, copy.length)
-  view.setUint16(transport, ~fold(total) & 0xffff || 0xffff)
+  // Only to UDP does 0 mean that there is none.
+  view.setUint16(transport, checksumOf(total) || (isTcp ? 0 : 0xffff))
   return copy
 }
 

@@ -1,6 +1,6 @@
 /** Which address is next: a pure function of the ranges, what is taken, and where the last search ended. */
 
-import { addToIp, bitsOf, compareIp, equalIp, formatIp, type Ip, type IpText } from '#ip/address.ts'
+import { addToIp, compareIp, equalIp, formatIp, type Ip, type IpText } from '#ip/address.ts'
 import { rangeHolds, rangeOfSet, type Range, type RangeSet } from './range.ts'
 
 /** What the allocator asks of the address book. */
@@ -68,5 +68,3 @@ export function isFull(set: RangeSet, taken: Iterable<Ip>): boolean {
   for (const ip of taken) if (rangeOfSet(set, ip) !== undefined && !isGateway(set, ip)) used++
   return used >= capacity
 }
-
-export const prefixLengthOf = (choice: Choice): number => Math.min(choice.range.subnet.length, bitsOf(choice.ip.family))

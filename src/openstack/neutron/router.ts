@@ -2,7 +2,6 @@
 
 import * as v from 'valibot'
 
-import { compareIp, parseIp } from '#ip/address.ts'
 import type { IpText } from '#ip/address.ts'
 import { formatCidr, networkOf, parseIpNet } from '#ip/prefix.ts'
 import type { CidrText, IpNetText } from '#ip/prefix.ts'
@@ -40,14 +39,6 @@ const One = v.object({ router: RouterSchema })
 
 /** The destination of a route without the bits beyond its length, for comparing. */
 export const destinationOf = (route: ExtraRoute): CidrText => formatCidr(networkOf(parseIpNet(route.destination)))
-
-/** The same order for the same routes, for comparing and showing. */
-export const sortRoutes = (routes: readonly ExtraRoute[]): readonly ExtraRoute[] =>
-  routes.toSorted(
-    (a, b) =>
-      compareIp(parseIpNet(a.destination).ip, parseIpNet(b.destination).ip) ||
-      compareIp(parseIp(a.nexthop), parseIp(b.nexthop)),
-  )
 
 /** Like `openstack router show ID`. @throws OpenStackError */
 export async function getRouter(client: OpenStackClient, id: string, options: CallOptions = {}): Promise<Router> {

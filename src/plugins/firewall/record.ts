@@ -4,7 +4,7 @@
  */
 
 import { hash } from 'node:crypto'
-import { mkdirSync, readdirSync, readFileSync } from 'node:fs'
+import { mkdirSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 
 import * as v from 'valibot'
@@ -14,6 +14,7 @@ import { cidrSchema } from '#cni/schema.ts'
 import { writeFileAtomicSync } from '#sys/atomic-file.ts'
 import { hasCode } from '#sys/errno.ts'
 import { removeFile } from '#sys/remove-file.ts'
+import { namesIn } from '#sys/folder.ts'
 import { POLICIES } from './config.ts'
 
 const schema = v.object({
@@ -57,15 +58,6 @@ export function listFirewallRecords(host: PluginHost): readonly FirewallRecord[]
   return namesIn(folder)
     .filter((name) => name.endsWith('.json'))
     .flatMap((name) => parse(host, join(folder, name)) ?? [])
-}
-
-function namesIn(folder: string): readonly string[] {
-  try {
-    return readdirSync(folder)
-  } catch (error) {
-    if (hasCode(error, 'ENOENT')) return []
-    throw error
-  }
 }
 
 function parse(host: PluginHost, file: string): FirewallRecord | undefined {

@@ -4,7 +4,7 @@
  */
 
 import { createHash } from 'node:crypto'
-import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { mkdirSync, readFileSync, rmSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 
 import * as v from 'valibot'
@@ -12,6 +12,7 @@ import * as v from 'valibot'
 import type { Attachment, PluginHost } from '#cni/plugin.ts'
 import { writeFileAtomicSync } from '#sys/atomic-file.ts'
 import { hasCode } from '#sys/errno.ts'
+import { namesIn } from '#sys/folder.ts'
 import { vfSchema } from './vf-record.ts'
 
 const deviceSchema = v.object({
@@ -77,15 +78,6 @@ export function allRecords(host: Pick<PluginHost, 'root' | 'log'>): readonly Lin
   return namesIn(folder)
     .filter((name) => name.endsWith('.json'))
     .flatMap((name) => parse(host, join(folder, name)) ?? [])
-}
-
-function namesIn(folder: string): readonly string[] {
-  try {
-    return readdirSync(folder)
-  } catch (error) {
-    if (hasCode(error, 'ENOENT')) return []
-    throw error
-  }
 }
 
 function parse(host: Pick<PluginHost, 'log'>, file: string): LinkRecord | undefined {

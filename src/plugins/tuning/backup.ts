@@ -3,7 +3,7 @@
  * which it does not care.
  */
 
-import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { mkdirSync, readFileSync, rmSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 
 import * as v from 'valibot'
@@ -12,6 +12,7 @@ import type { Attachment, PluginHost } from '#cni/plugin.ts'
 import { IFF, type Link } from '#netlink/link-codec.ts'
 import { writeFileAtomicSync } from '#sys/atomic-file.ts'
 import { hasCode } from '#sys/errno.ts'
+import { namesIn } from '#sys/folder.ts'
 import type { LinkTuning } from './config.ts'
 
 const schema = v.object({
@@ -87,13 +88,4 @@ export function listBackups(
       const backup = readBackup(host, file)
       return backup?.heddle?.network === network ? [[file, { ...backup, heddle: backup.heddle }] as const] : []
     })
-}
-
-function namesIn(folder: string): readonly string[] {
-  try {
-    return readdirSync(folder)
-  } catch (error) {
-    if (hasCode(error, 'ENOENT')) return []
-    throw error
-  }
 }

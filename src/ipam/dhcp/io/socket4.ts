@@ -6,8 +6,8 @@
 import { LITTLE } from '#codec/buffer.ts'
 import type { IpText, MacText } from '#ip/text.ts'
 import { nativeSys } from '#sys/addon.ts'
-import { AF, SO, SOCK, SOL } from '#sys/constants.ts'
-import { check, ERRNO, errnoName } from '#sys/errno.ts'
+import { AF, SOCK } from '#sys/constants.ts'
+import { check } from '#sys/errno.ts'
 import { inNetns } from '#sys/netns.ts'
 import { PollWatcher } from '#sys/poll.ts'
 import type { Sys } from '#sys/sys.ts'
@@ -16,12 +16,11 @@ import { ANY4, BROADCAST4, decodeMessage4, encodeMessage4, type Message4 } from 
 import { decodePacket4, encodePacket4 } from '../wire/packet4.ts'
 import { CodecError } from '#codec/buffer.ts'
 import { bindToLink, boundBuffer } from './options.ts'
+import { receive } from './receive.ts'
 import { sockaddrIn, sockaddrLl } from './sockaddr.ts'
 
 const SERVER_PORT = 67
 const CLIENT_PORT = 68
-/** Frames read in one turn of the event loop. */
-const TURN = 64
 export const ETHERNET_BROADCAST = 'ff:ff:ff:ff:ff:ff' as MacText
 
 export interface Link4 {
@@ -113,28 +112,19 @@ export class Socket4 implements Disposable {
     if (this.#udp !== undefined) this.#sys.close(this.#udp)
   }
 
-  /** An error of the socket (the link went down) ends libuv's watching until it is taken away. */
   #ready(status: number): void {
-    if (status < 0 && this.#isOpen) {
-      this.#sys.getsockopt(this.#packet, SOL.SOCKET, SO.ERROR, new Uint8Array(4))
-      this.#watcher.start()
-    }
-    this.#read()
-  }
-
-  #read(): void {
-    for (let i = 0; i < TURN && this.#isOpen; i++) {
-      const length = this.#sys.recv(this.#packet, this.#frame, 0)
-      // ENETDOWN tells once that the link went down; what follows from it the owner finds out.
-      if (length === -ERRNO.EINTR || length === -ERRNO.ENETDOWN) continue
-      if (length === -ERRNO.EAGAIN) return
-      if (length < 0) {
-        this.#watcher.stop()
-        this.#heard.onGarbage(`recv: ${errnoName(-length)}`)
-        return
-      }
-      this.#deliver(this.#frame.slice(0, length))
-    }
+    receive(
+      {
+        sys: this.#sys,
+        fd: this.#packet,
+        buffer: this.#frame,
+        watcher: this.#watcher,
+        isOpen: () => this.#isOpen,
+        take: (bytes) => this.#deliver(bytes),
+        broken: this.#heard.onGarbage,
+      },
+      status,
+    )
   }
 
   #deliver(frame: Uint8Array): void {

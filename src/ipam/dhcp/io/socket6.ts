@@ -5,14 +5,15 @@ import { formatIp, parseIp } from '#ip/address.ts'
 import type { IpText } from '#ip/text.ts'
 import { int32 } from '#netlink/options.ts'
 import { nativeSys } from '#sys/addon.ts'
-import { AF, SO, SOCK, SOL } from '#sys/constants.ts'
-import { check, ERRNO, errnoName } from '#sys/errno.ts'
+import { AF, SOCK } from '#sys/constants.ts'
+import { check } from '#sys/errno.ts'
 import { inNetns } from '#sys/netns.ts'
 import { PollWatcher } from '#sys/poll.ts'
 import type { Sys } from '#sys/sys.ts'
 import { DhcpWireError } from '../wire/error.ts'
 import { decodeMessage6, encodeMessage6, type Message6 } from '../wire/message6.ts'
 import { bindToLink } from './options.ts'
+import { receive } from './receive.ts'
 import { sockaddrIn6 } from './sockaddr.ts'
 import type { Link4 } from './socket4.ts'
 
@@ -21,7 +22,6 @@ const SERVER_PORT = 547
 const ALL_SERVERS = formatIp(parseIp('ff02::1:2'))
 const IPPROTO_IPV6 = 41
 const IPV6_V6ONLY = 26
-const TURN = 64
 
 export interface Heard6 {
   readonly onMessage: (message: Message6) => void
@@ -70,34 +70,30 @@ export class Socket6 implements Disposable {
     this.#sys.close(this.#fd)
   }
 
-  /** An error of the socket (the link went down) ends libuv's watching until it is taken away. */
   #ready(status: number): void {
-    if (status < 0 && this.#isOpen) {
-      this.#sys.getsockopt(this.#fd, SOL.SOCKET, SO.ERROR, new Uint8Array(4))
-      this.#watcher.start()
-    }
-    this.#read()
+    receive(
+      {
+        sys: this.#sys,
+        fd: this.#fd,
+        buffer: this.#buffer,
+        watcher: this.#watcher,
+        isOpen: () => this.#isOpen,
+        take: (bytes) => this.#deliver(bytes),
+        broken: this.#heard.onGarbage,
+      },
+      status,
+    )
   }
 
-  #read(): void {
-    for (let i = 0; i < TURN && this.#isOpen; i++) {
-      const length = this.#sys.recv(this.#fd, this.#buffer, 0)
-      if (length === -ERRNO.EINTR || length === -ERRNO.ENETDOWN) continue
-      if (length === -ERRNO.EAGAIN) return
-      if (length < 0) {
-        this.#watcher.stop()
-        this.#heard.onGarbage(`recv: ${errnoName(-length)}`)
-        return
-      }
-      let message: Message6
-      try {
-        message = decodeMessage6(this.#buffer.slice(0, length))
-      } catch (error) {
-        if (!(error instanceof DhcpWireError) && !(error instanceof CodecError)) throw error
-        this.#heard.onGarbage(error.message)
-        continue
-      }
-      this.#heard.onMessage(message)
+  #deliver(bytes: Uint8Array): void {
+    let message: Message6
+    try {
+      message = decodeMessage6(bytes)
+    } catch (error) {
+      if (!(error instanceof DhcpWireError) && !(error instanceof CodecError)) throw error
+      this.#heard.onGarbage(error.message)
+      return
     }
+    this.#heard.onMessage(message)
   }
 }
