@@ -117,11 +117,23 @@ async function bundle() {
     const lib = join(dist, 'lib')
     const names = readdirSync(fresh)
     for (const name of names) renameSync(join(fresh, name), join(lib, name))
-    for (const name of readdirSync(lib))
-      if (/\.mjs(\.map)?$/.test(name) && !names.includes(name)) rmSync(join(lib, name))
+    const isOld = (name) => /\.mjs(\.map)?$/.test(name) && !names.includes(name)
+    if (!isRunning(join(lib, 'heddle.mjs'))) for (const name of readdirSync(lib).filter(isOld)) rmSync(join(lib, name))
   } finally {
     rmSync(fresh, { recursive: true, force: true })
   }
+}
+
+/** An agent of an earlier build may still load parts of it: they stay until a build that finds none. */
+function isRunning(program) {
+  const pids = readdirSync('/proc').filter((name) => /^\d+$/.test(name))
+  return pids.some((pid) => {
+    try {
+      return readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').includes(program)
+    } catch {
+      return false
+    }
+  })
 }
 
 /** Runs the standalone program once, so that its compiled code is there before a runtime needs it. */
