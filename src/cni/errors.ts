@@ -1,6 +1,7 @@
 /** The errors of the CNI protocol: one class, the table of codes, and a helper for each that a plugin throws. Source: CNI SPEC.md §5, "Error". */
 
 import type { JsonObject } from './json.ts'
+import { refusalOf } from './refusal.ts'
 
 /** Codes by meaning. 1–99 belong to the specification, 100 and above to plugins; 999 is what the Go library answers for an error without a code. */
 export const cniErrorCodes = {
@@ -86,10 +87,14 @@ export const unavailable: Thrown = of('unavailable')
 export const limitedConnectivity: Thrown = of('limitedConnectivity')
 export const internalError: Thrown = of('internal')
 
-/** Any thrown value as a CniError: itself, or code 999 with its message (or the code given) and the original as `cause`. Never a stack trace. */
-export function toCniError(thrown: unknown, kind: CniErrorKind = 'internal'): CniError {
+/**
+ * Any thrown value as a CniError: itself; what the kernel refused by the table in `refusal.ts`; or code 999 with its message (or the code given). The
+ * original is the `cause`. Never a stack trace.
+ */
+export function toCniError(thrown: unknown, kind?: CniErrorKind): CniError {
   if (thrown instanceof CniError) return thrown
-  return new CniError(kind, messageOf(thrown), undefined, { cause: thrown })
+  const refusal = kind === undefined ? refusalOf(thrown) : undefined
+  return new CniError(refusal?.kind ?? kind ?? 'internal', messageOf(thrown), refusal?.remedy, { cause: thrown })
 }
 
 /** Several failures of one call as one error: the first one's code, all messages. For a DEL or GC, which goes on after a failure. */

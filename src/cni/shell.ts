@@ -50,7 +50,8 @@ export async function runPlugin(plugin: Plugin, call: Call, host: PluginHost): P
     return { exitCode: 0, stdout: await stdoutOf(plugin, call, host, seen), stderr: '' }
   } catch (thrown) {
     const error = toCniError(thrown)
-    if (error.kind === 'internal') host.log('error', `${plugin.type}: ${error.message}`, { error: error.cause })
+    // Nobody said what it means for the user: the log keeps where it came from.
+    if (error !== thrown) host.log('error', `${plugin.type}: ${error.message}`, { error: error.cause })
     return failure(error, seen.cniVersion)
   }
 }
