@@ -1,7 +1,7 @@
 /** What a CNI plugin is to Heddle: five verbs over typed input, with everything it may touch handed to it. */
 
 import type { NetlinkSocket } from '#netlink/socket.ts'
-import type { RulesNote } from './attachment/record.ts'
+import type { ChainsNote, RulesNote } from './attachment/record.ts'
 import type { NetConf } from './config.ts'
 import type { Result } from './result.ts'
 
@@ -55,6 +55,8 @@ export interface PluginHost {
   readonly records?: string
   /** Of one call: a plugin adds what it puts into nftables, so that it can be put back. */
   readonly rules?: RulesNote[]
+  /** The same of what it puts into iptables. */
+  readonly chains?: ChainsNote[]
   /** Runs another plugin's verb as this one's delegate (IPAM, flannel's bridge): in this process when CNI_PATH leads to Heddle's own plugin, else by executing it. */
   delegate(verb: 'ADD', type: string, input: PluginInput): Promise<Result>
   delegate(verb: 'DEL' | 'CHECK' | 'STATUS' | 'GC', type: string, input: PluginInput | GcInput): Promise<undefined>

@@ -173,3 +173,39 @@ test('of two pods that want one port the newer has it, also after a flush', { sk
   assert.equal(await connects(node.made.path, '10.77.0.1', 8000), 'b')
   for (const server of servers) server.kill()
 })
+
+test(
+  'an older pod gets its port back when the newer one goes, by DEL, GC or a failed ADD',
+  { skip: needsRoot },
+  async () => {
+    using node = new TestNode()
+    const list = listOf()
+    const [a, b, c, d] = ['a', 'b', 'c', 'd'].map((id) => node.pod(id))
+    assert.ok(a !== undefined && b !== undefined && c !== undefined && d !== undefined)
+    const leadsTo = (): string | undefined =>
+      /tcp . 8000 comment "[^"]* eth0 (\w+)"/.exec(
+        node.made.exec('nft', 'list', 'map', 'inet', 'heddle_cni_hostports', 'any4'),
+      )?.[1]
+    for (const pod of [a, b, c, d]) await node.add(list, pod, 8000)
+    assert.equal(leadsTo(), 'd')
+    // Another program, as the standalone one is.
+    await node.runtimeOf(node.another()).del(list, d)
+    assert.equal(leadsTo(), 'c')
+    await node.runtime.del(list, b)
+    assert.equal(leadsTo(), 'c', "not the port's owner")
+    node.made.atFailpoint = (name) => {
+      if (name === 'portmap.mapped') throw new Error('here')
+    }
+    const e = node.pod('e')
+    await assert.rejects(node.add(list, e, 8000), /here/)
+    node.made.atFailpoint = () => undefined
+    assert.equal(leadsTo(), 'c', 'after an ADD that took it and failed')
+    await node.runtime.gc(list, [{ containerId: 'a', ifname: 'eth0' }])
+    assert.equal(leadsTo(), 'a')
+    const server = await serve(a.netns, 8080, 'a')
+    assert.equal(await connects(node.made.path, '10.77.0.1', 8000), 'a', 'with real packets')
+    server.kill()
+    await node.runtime.del(list, a)
+    assert.equal(leadsTo(), undefined)
+  },
+)

@@ -62,8 +62,9 @@ export async function recordAdd<T>(
   else if (!isSecond) write(folder, record)
   try {
     const result = await add()
-    const rules = host.rules ?? []
-    if (rules.length > 0 || isSecond) write(folder, { ...record, rules: [...rules] })
+    const { rules = [], chains = [] } = host
+    if (rules.length > 0 || chains.length > 0 || isSecond)
+      write(folder, { ...record, rules: [...rules], ...(chains.length > 0 ? { chains: [...chains] } : {}) })
     return result
   } catch (error) {
     if (before !== undefined) writeQuietly(folder, before, host)

@@ -23,6 +23,26 @@ const rules = v.object({
   /** What the table's text was made with, where it is not always the same. */
   conditions: v.exactOptional(v.object({ v4: v.string(), v6: v.string() })),
   elements: v.array(v.object({ set: v.string(), key: v.array(part), data: v.exactOptional(v.array(part)) })),
+  /** An element was another attachment's until then: DEL gives it back. */
+  contested: v.exactOptional(v.literal(true)),
+})
+
+const chain = v.string()
+const ruleWords = v.array(v.string())
+
+/** Changes of a table of iptables that make all of an attachment's rules where there are none. */
+const chains = v.object({
+  family: v.picklist([4, 6]),
+  table: v.picklist(['filter', 'nat', 'raw']),
+  /** Chains that hold nothing but the attachment's rules. */
+  own: v.array(chain),
+  edits: v.array(
+    v.variant('do', [
+      v.object({ do: v.literal('new-chain'), chain }),
+      v.object({ do: v.literal('append'), chain, rule: ruleWords }),
+      v.object({ do: v.literal('insert'), chain, rule: ruleWords }),
+    ]),
+  ),
 })
 
 const schema = v.object({
@@ -52,10 +72,13 @@ const schema = v.object({
   args: v.array(v.tuple([v.string(), v.string()])),
   path: v.array(v.string()),
   rules: v.array(rules),
+  chains: v.exactOptional(v.array(chains)),
 })
 
 /** Elements that belong to an attachment, in a table of nftables. */
 export type RulesNote = v.InferOutput<typeof rules>
+/** Rules that belong to an attachment, in a table of iptables. */
+export type ChainsNote = v.InferOutput<typeof chains>
 export type AttachmentRecord = v.InferOutput<typeof schema>
 /** Each plugin of a chain has its own. */
 export type RecordKey = Pick<AttachmentRecord, 'type' | 'network' | 'containerId' | 'ifname'>

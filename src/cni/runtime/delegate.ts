@@ -60,6 +60,7 @@ export function pluginHost(base: HostBase, delegation: Delegation): PluginHost {
     root: base.root,
     ...(base.records === undefined ? {} : { records: base.records }),
     rules: [],
+    chains: [],
     // Not copied: a host may open its socket only when it is used.
     get netlink() {
       return base.netlink

@@ -1,7 +1,8 @@
 /** The chained plugin portmap: ports of the host lead to the pod. Contract: the reference plugin's configuration; realised with nftables, or with iptables where it is asked for. */
 
+import { readRecord } from '#cni/attachment/record.ts'
 import { invalidConfig, joinErrors } from '#cni/errors.ts'
-import type { GcInput, Plugin, PluginHost, PluginInput } from '#cni/plugin.ts'
+import type { Attachment, GcInput, Plugin, PluginHost, PluginInput } from '#cni/plugin.ts'
 import type { Result } from '#cni/result.ts'
 import { specVersions } from '#cni/version.ts'
 import { checkFailed } from '#ipam/check-failed.ts'
@@ -13,6 +14,7 @@ import type { Element } from '#nft/element.ts'
 import { ensureTable } from '#nft/ensure.ts'
 import { NftError } from '#nft/error.ts'
 import { listTables } from '#nft/list.ts'
+import type { Table } from '#nft/table.ts'
 import type { NetlinkSocket } from '#netlink/socket.ts'
 import { hasCode } from '#sys/errno.ts'
 import { ipOf } from '../link/configure.ts'
@@ -22,6 +24,7 @@ import { portChain } from '../iptables/host-ports.ts'
 import { hasNatChain, requireIptables } from '../iptables/nat.ts'
 import { elementsOf, hostPortTable, TABLE_NAME, type HostPort } from '../rules/host-ports.ts'
 import { dropOwned, dropStale, firstMissing, noteOf, putOwned } from '../rules/owned.ts'
+import { giveBack } from '../rules/restore.ts'
 import { mapByIptables, unmapByIptables, unmappedByIptables, unmapStaleByIptables } from './by-iptables.ts'
 import { forgetUdp, type MappedPort } from './conntrack.ts'
 import { portmapConf, type PortmapConf } from './config.ts'
@@ -72,10 +75,11 @@ async function mapByNft(
     )
   }
   host.failpoint('portmap.map')
-  undo.add('host ports', () => void dropOwned(nft, table, input.config.name, input))
+  let isTaken = false
+  undo.add('host ports', () => unmapFrom(host, table, input.config.name, input, isTaken))
   const elements = ports.flatMap((port) => elementsOf(port, conf.nat))
-  putOwned(nft, table, input.config.name, input, elements)
-  host.rules?.push(noteOf(table, elements, conf.conditions))
+  isTaken = putOwned(nft, table, input.config.name, input, elements)
+  host.rules?.push({ ...noteOf(table, elements, conf.conditions), ...(isTaken ? { contested: true } : {}) })
 }
 
 /** Throws CniError 7 when the plugin is not chained behind one that makes an interface. */
@@ -151,16 +155,33 @@ const tablesOf = (nft: NetlinkSocket) =>
 async function del(input: PluginInput, host: PluginHost): Promise<void> {
   const { nft } = hostNetns(host)
   host.failpoint('portmap.unmap')
+  const { name: network } = input.config
+  const { containerId, ifname } = input
+  const record =
+    host.records === undefined
+      ? undefined
+      : readRecord(host.records, { type: portmap.type, network, containerId, ifname })
+  const isTaken = record?.rules.some(({ contested }) => contested === true) === true
   const errors = await all([
-    ...tablesOf(nft).map((table) => () => {
-      const dropped = dropOwned(nft, table, input.config.name, input)
-      forgetUdp(host, udpPortsOf(dropped))
-    }),
+    ...tablesOf(nft).map((table) => () => unmapFrom(host, table, network, input, isTaken)),
     async () => forgetUdp(host, await unmapByIptables(host, input.config.name, input)),
   ])
   host.failpoint('portmap.unmapped')
   const joined = joinErrors(errors)
   if (joined !== undefined) throw joined
+}
+
+/** An older attachment whose ports this one has taken gets them back: the newest of them, while it lives. */
+async function unmapFrom(
+  host: PluginHost,
+  table: Table,
+  network: string,
+  attachment: Attachment,
+  isTaken: boolean,
+): Promise<void> {
+  const dropped = dropOwned(hostNetns(host).nft, table, network, attachment)
+  if (isTaken) await giveBack(host, table)
+  forgetUdp(host, udpPortsOf(dropped))
 }
 
 const UDP = 17
@@ -211,7 +232,10 @@ async function status(input: PluginInput): Promise<void> {
 async function gc(input: GcInput, host: PluginHost): Promise<void> {
   const { nft } = hostNetns(host)
   const errors = await all([
-    ...tablesOf(nft).map((table) => () => void dropStale(nft, table, input.config.name, input.validAttachments)),
+    ...tablesOf(nft).map((table) => async () => {
+      const dropped = dropStale(nft, table, input.config.name, input.validAttachments)
+      if (dropped.length > 0) await giveBack(host, table)
+    }),
     () => unmapStaleByIptables(host, input.config.name, input.validAttachments),
   ])
   const joined = joinErrors(errors)

@@ -31,7 +31,7 @@ export interface OwnedElement {
 
 /**
  * Puts the elements, all in one transaction, taking their keys over from whoever had them: the newest attachment wins, and an older one's late DEL leaves it
- * alone. New keys cost one request.
+ * alone. New keys cost one request. Returns whether a key was another attachment's.
  */
 export function putOwned(
   socket: NetlinkSocket,
@@ -39,7 +39,7 @@ export function putOwned(
   network: string,
   attachment: Attachment,
   elements: readonly OwnedElement[],
-): void {
+): boolean {
   const comment = ownerComment(network, attachment)
   const changes = [...Map.groupBy(elements, (element) => element.set)].map(([name, some]): ElementChange => {
     const distinct = [...new Map(some.map((element) => [element.key.join(), element])).values()]
@@ -48,14 +48,17 @@ export function putOwned(
   })
   try {
     changeElements(socket, changes, seenGeneration(socket, table))
+    return false
   } catch (error) {
     if (!(error instanceof NftError && (error.errno === ERRNO.EEXIST || error.errno === ERRNO.ENOTEMPTY))) throw error
-    optimistic(socket, () => {
+    const mark = ownerMark(network, attachment)
+    return optimistic(socket, () => {
       const former = changes.map(({ set, elements: wanted }): ElementChange => {
         const inTheWay = listElements(socket, set).filter((seen) => wanted.some((one) => collides(one, seen)))
         return { op: 'delete', set, elements: inTheWay }
       })
-      return { messages: [...former, ...changes].flatMap(changeMessages), result: undefined }
+      const isTaken = former.some(({ elements: some }) => some.some(({ comment: owner }) => markOf(owner) !== mark))
+      return { messages: [...former, ...changes].flatMap(changeMessages), result: isTaken }
     })
   }
 }

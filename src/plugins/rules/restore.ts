@@ -9,7 +9,7 @@ import { keyOf, type Element } from '#nft/element.ts'
 import { changeMessages, listElements, setOf, type ElementChange } from '#nft/elements.ts'
 import { ensureTable } from '#nft/ensure.ts'
 import { normalKey } from '#nft/join.ts'
-import type { Table } from '#nft/table.ts'
+import { sameTableRef, type Table, type TableRef } from '#nft/table.ts'
 import { optimistic } from '#nft/transaction.ts'
 import { bootId } from '#sys/bootid.ts'
 import { hostNetns } from '../link/host-netns.ts'
@@ -50,6 +50,14 @@ export async function restoreRules(host: Pick<PluginHost, 'netlink'>, folder: st
   }
   if (failure !== undefined) throw failure
   return restored
+}
+
+/** What a newer attachment had in a table goes back to the newest of those that want it too. Without records nobody knows of those. Throws NftError. */
+export async function giveBack(host: Pick<PluginHost, 'netlink' | 'records'>, ref: TableRef): Promise<void> {
+  const { records: folder } = host
+  if (folder === undefined) return
+  const table = wantedBy(listRecords(folder)).find((wanted) => sameTableRef(wanted.table, ref))?.table
+  if (table !== undefined) await restoreTable(host, folder, table)
 }
 
 const nameOf = ({ family, name }: Table): string => `${family} ${name}`
