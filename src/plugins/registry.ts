@@ -10,14 +10,17 @@ import { dummy } from './dummy/plugin.ts'
 import { firewall } from './firewall/plugin.ts'
 import { flannel } from './flannel/plugin.ts'
 import { hostDevice } from './host-device/plugin.ts'
+import { hostDevicePlus } from './host-device-plus/plugin.ts'
 import { ipvlan } from './ipvlan/plugin.ts'
 import { loopback } from './loopback.ts'
 import { macvlan } from './macvlan/plugin.ts'
+import { neutronVeth } from './neutron-veth/plugin.ts'
 import { portmap } from './portmap/plugin.ts'
 import { ptp } from './ptp/plugin.ts'
 import { sbr } from './sbr/plugin.ts'
 import { tap } from './tap/plugin.ts'
 import { tuning } from './tuning/plugin.ts'
+import { vethHost } from './veth-host/plugin.ts'
 import { vlan } from './vlan/plugin.ts'
 import { vrf } from './vrf/plugin.ts'
 
@@ -30,16 +33,19 @@ export const registry: ReadonlyMap<string, Plugin> = new Map(
     firewall,
     flannel,
     hostDevice,
+    hostDevicePlus,
     hostLocal,
     ipvlan,
     loopback,
     macvlan,
+    neutronVeth,
     portmap,
     ptp,
     sbr,
     staticIpam,
     tap,
     tuning,
+    vethHost,
     vlan,
     vrf,
   ].map((plugin) => [plugin.type, plugin]),

@@ -63,7 +63,10 @@ export function refuseBareResult({ config }: PluginInput): void {
 }
 
 /** Remembers where the link goes before it goes there. */
-export function record({ plugin, input, host, pod, undo }: Call, known: Pick<LinkRecord, 'device' | 'vf'> = {}): void {
+export function record(
+  { plugin, input, host, pod, undo }: Call,
+  known: Pick<LinkRecord, 'device' | 'vf' | 'proxied' | 'shared'> = {},
+): void {
   const { config, containerId, ifname } = input
   const network = config.name
   undo.add('record', () => removeRecord(host, network, input))

@@ -10,6 +10,7 @@ import { dirname, join } from 'node:path'
 import * as v from 'valibot'
 
 import type { Attachment, PluginHost } from '#cni/plugin.ts'
+import { ipSchema } from '#cni/schema.ts'
 import { writeFileAtomicSync } from '#sys/atomic-file.ts'
 import { hasCode } from '#sys/errno.ts'
 import { namesIn } from '#sys/folder.ts'
@@ -40,6 +41,10 @@ const schema = v.object({
   device: v.optional(deviceSchema),
   /** What a card's physical function enforced before, where it is one's virtual function. */
   vf: v.optional(vfSchema),
+  /** Addresses of the pod that a card of the host answers for. */
+  proxied: v.optional(v.array(ipSchema)),
+  /** A link of the host that pods share; it goes with the last of them. */
+  shared: v.optional(v.string()),
 })
 
 export type LinkRecord = v.InferOutput<typeof schema>

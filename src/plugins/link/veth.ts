@@ -26,9 +26,13 @@ import type { Undo } from './undo.ts'
 export interface VethOptions {
   /** Of `vethName`. */
   readonly name: string
+  /** Of the pod's end, where it is not CNI_IFNAME. */
+  readonly inside?: string | undefined
   /** 0 for the kernel's default. */
   readonly mtu: number
   readonly mac?: MacText | undefined
+  /** Of the host's end. What has none given gets another one from udev a moment later, where that is set to. */
+  readonly hostMac?: MacText | undefined
   /** Index of the bridge. */
   readonly master?: number | undefined
   /** Settings of the host's end as a port of its bridge. */
@@ -36,11 +40,11 @@ export interface VethOptions {
 }
 
 /** The name of the host's end of a pair to be made. Throws CniError 4 when the pod has an interface of that name, 11 when the attachment exists. */
-export function vethName(input: PluginInput, host: PluginHost, pod: Pod): string {
-  if (findLink(pod.netlink, input.ifname) !== undefined) {
+export function vethName(input: PluginInput, host: PluginHost, pod: Pod, inside = input.ifname): string {
+  if (findLink(pod.netlink, inside) !== undefined) {
     throw invalidEnvironment(
-      `the container already has an interface ${input.ifname}`,
-      `give this attachment another CNI_IFNAME, or run DEL for the one that made it (${pod.path})`,
+      `the container already has an interface ${inside}`,
+      `give this attachment another ${inside === input.ifname ? 'CNI_IFNAME' : '"ifName"'}, or run DEL for the one that made it (${pod.path})`,
     )
   }
   return freeName(host.netlink, input.config.name, input)
@@ -51,11 +55,11 @@ export function vethName(input: PluginInput, host: PluginHost, pod: Pod): string
  * a link that DEL and GC would not know.
  */
 export function createVeth(input: PluginInput, host: PluginHost, pod: Pod, options: VethOptions, undo: Undo): void {
-  const { name, port } = options
+  const { name, port, inside = input.ifname, hostMac } = options
   const mtu = options.mtu === 0 ? undefined : options.mtu
-  const peer = { name: input.ifname, netnsFd: pod.fd, mtu, mac: options.mac }
+  const peer = { name: inside, netnsFd: pod.fd, mtu, mac: options.mac }
   const messages = [
-    createLinkMessage({ name, mtu, master: options.master, info: { kind: 'veth', data: { peer } } }),
+    createLinkMessage({ name, mtu, mac: hostMac, master: options.master, info: { kind: 'veth', data: { peer } } }),
     setLinkMessage(name, { alias: aliasOf(input.config.name, input) }),
     ...(port === undefined ? [] : [setBridgePortMessage(name, port)]),
   ]

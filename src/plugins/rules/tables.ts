@@ -7,9 +7,10 @@ import { sameTableRef, type Table, type TableRef } from '#nft/table.ts'
 import { firewallTable, isolationTable } from '../firewall/tables.ts'
 import { hostPortTable, TABLE_NAME } from './host-ports.ts'
 import { masqueradeTable } from './masquerade.ts'
+import { serviceTable } from './services.ts'
 import { spoofTable } from './spoof-check.ts'
 
-const fixed: readonly Table[] = [firewallTable, isolationTable, masqueradeTable, spoofTable]
+const fixed: readonly Table[] = [firewallTable, isolationTable, masqueradeTable, serviceTable, spoofTable]
 
 const isHostPorts = ({ family, name }: TableRef): boolean => family === 'inet' && name.startsWith(TABLE_NAME)
 

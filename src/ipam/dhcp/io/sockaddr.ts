@@ -8,11 +8,11 @@ import { AF } from '#sys/constants.ts'
 
 export const ETH_P_IP = 0x0800
 
-export function sockaddrLl(index: number, mac?: MacText): Uint8Array {
+export function sockaddrLl(index: number, mac?: MacText, protocol = ETH_P_IP): Uint8Array {
   const bytes = new Uint8Array(20)
   const view = new DataView(bytes.buffer)
   view.setUint16(0, AF.PACKET, LITTLE)
-  view.setUint16(2, ETH_P_IP)
+  view.setUint16(2, protocol)
   view.setInt32(4, index, LITTLE)
   if (mac !== undefined) {
     bytes[11] = 6
