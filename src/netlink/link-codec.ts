@@ -66,6 +66,7 @@ export const linkAttributes = attributes('link', {
   linkNetnsId: attr(37, i32),
   gsoMaxSize: attr(41, u32),
   propList: nest(52, attributes('properties', { altNames: many(53, cstring(128)) })),
+  permanentMac: attr(54, linkAddress),
 })
 
 export type LinkAttributes = AttributesValue<typeof linkAttributes.table>
@@ -117,6 +118,8 @@ export interface Link {
   readonly operState: OperState
   readonly carrier: boolean
   readonly mac?: MacText | undefined
+  /** That its hardware came with, which nobody can change; absent for most virtual devices. Linux 5.5 and newer. */
+  readonly permanentMac?: MacText | undefined
   /** Index of the bridge, bond or VRF that it belongs to. */
   readonly master?: number | undefined
   /** IFLA_LINK: a VLAN's parent, a veth's peer; in the namespace `parentNetnsId` if that is given. */
@@ -148,6 +151,7 @@ export function readLink(payload: Reader): Link {
     operState: OPER_STATES[a.operState ?? 0] ?? 'unknown',
     carrier: a.carrier === 1,
     mac: a.mac,
+    permanentMac: a.permanentMac,
     master: a.master,
     parent: a.link,
     parentNetnsId: a.linkNetnsId,
