@@ -3,7 +3,17 @@ import { test } from 'node:test'
 
 import fc from 'fast-check'
 
-import { MARK_KINDS, markFields, markOf, markTags, markText, readMarkText, type Mark } from './mark.ts'
+import {
+  holderOf,
+  holdTags,
+  MARK_KINDS,
+  markFields,
+  markOf,
+  markTags,
+  markText,
+  readMarkText,
+  type Mark,
+} from './mark.ts'
 
 const mark: Mark = { cluster: 'blue', kind: 'pod', node: '8a1f6a3e-1111-4222-8333-944455566677', subject: 'c0ffee' }
 
@@ -61,4 +71,16 @@ test('parts that no mark can have are refused', () => {
   ]) {
     assert.throws(() => markText({ ...mark, ...wrong }), RangeError, JSON.stringify(wrong))
   }
+})
+
+test('who holds a floating IP: by the mark where it was made for a pod, by tags where it was there before', () => {
+  const made: Mark = { cluster: 'blue', kind: 'floating-ip', node: 'n1', subject: 'uid-1' }
+  assert.equal(holderOf({ description: markText(made) }, 'blue'), 'uid-1')
+  assert.equal(holderOf({ description: markText(made) }, 'green'), undefined)
+  assert.equal(holderOf({ description: markText(mark) }, 'blue'), undefined, 'a port is no floating IP')
+  const tags = holdTags('blue', 'uid-2')
+  assert.equal(holderOf({ description: 'of the shop', tags }, 'blue'), 'uid-2')
+  assert.equal(holderOf({ tags }, 'green'), undefined)
+  assert.equal(holderOf({ tags: [...tags, 'heddle-pod=uid-3'] }, 'blue'), undefined, 'two holders are none')
+  for (const tag of holdTags('c'.repeat(40), '8a1f6a3e-1111-4222-8333-944455566677')) assert.ok(tag.length <= 60)
 })

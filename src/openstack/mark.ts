@@ -99,3 +99,21 @@ export function markOf(object: Marked): Mark | undefined {
   const foreign = (object.tags ?? []).some((tag) => /^heddle-(cluster|node|kind)=/.test(tag) && !expected.has(tag))
   return foreign ? undefined : mark
 }
+
+const POD = 'heddle-pod='
+
+/**
+ * Tags by which a pod holds a floating IP that somebody else made: its description is not ours to change. They are set before it leads
+ * to the pod, and taken away after it does no more.
+ */
+export const holdTags = (cluster: string, pod: string): readonly string[] => [clusterTag(cluster), `${POD}${pod}`]
+
+/** UID of the pod of a cluster that holds a floating IP, made for it or not. */
+export function holderOf(object: Marked, cluster: string): string | undefined {
+  const mark = markOf(object)
+  if (mark !== undefined) return mark.kind === 'floating-ip' && mark.cluster === cluster ? mark.subject : undefined
+  const tags = object.tags ?? []
+  if (!tags.includes(clusterTag(cluster))) return undefined
+  const pods = tags.filter((tag) => tag.startsWith(POD)).map((tag) => tag.slice(POD.length))
+  return pods.length === 1 ? pods[0] : undefined
+}
