@@ -6,7 +6,7 @@ import type { Secret } from '#sys/secret.ts'
 import type { Send } from './http.ts'
 import type { TableRoute } from './route-plan.ts'
 
-export const CLOUDS = ['gce', 'ali-vpc'] as const
+export const CLOUDS = ['gce', 'ali-vpc', 'aws-vpc', 'tencent-vpc'] as const
 export type CloudName = (typeof CLOUDS)[number]
 
 export interface Keys {

@@ -1,4 +1,4 @@
-/** JSON from outside, by a schema. */
+/** JSON, and other values, from outside, by a schema. */
 
 import * as v from 'valibot'
 
@@ -17,6 +17,16 @@ export function parseJson<S extends v.GenericSchema>(
   } catch {
     throw new CloudError(code, `${what}: the answer is not JSON`)
   }
+  return checked(schema, value, what, code)
+}
+
+/** As parseJson, of what was read already. */
+export function checked<S extends v.GenericSchema>(
+  schema: S,
+  value: unknown,
+  what: string,
+  code: CloudErrorCode = 'bad-answer',
+): v.InferOutput<S> {
   const parsed = v.safeParse(schema, value, { abortEarly: true, abortPipeEarly: true })
   if (parsed.success) return parsed.output
   const [issue] = parsed.issues

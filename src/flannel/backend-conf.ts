@@ -36,9 +36,6 @@ const READERS: ReadonlyMap<string, (folded: Folded) => BackendConf> = new Map<st
   ...cloudReaders,
 ])
 
-/** Backends that flannel has or had and this version has not. */
-const OTHERS = ['tencent-vpc', 'aws-vpc']
-
 /**
  * Reads `Backend`. A missing one means `udp`, as it does to flannel's code (its documentation says vxlan): anything else would make a node
  * that the others of its cluster cannot reach. Throws FlannelError.
@@ -66,11 +63,10 @@ export function backendConf(written: unknown): BackendConf {
       'network configuration: Backend.Type is empty',
       remedy,
     )
-  const known = OTHERS.includes(type.toLowerCase()) ? 'is not built in here' : 'is no backend'
   throw new FlannelError(
     'unsupported-backend',
     'Backend.Type',
-    `network configuration: Backend.Type: ${shown(type)} ${known}`,
+    `network configuration: Backend.Type: ${shown(type)} is no backend`,
     remedy,
   )
 }

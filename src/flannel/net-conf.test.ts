@@ -76,7 +76,7 @@ const refused: readonly (readonly [string, FlannelError['code'], string, RegExp]
   ['{"Network":"10.0.0.0/8","Backend":{"Type":"udp","Port":70000}}', 'bad-net-conf', 'Backend.Port', /65535/],
   ['{"Network":"10.0.0.0/8","Backend":{}}', 'unsupported-backend', 'Backend.Type', /empty/],
   [
-    '{"Network":"10.0.0.0/8","Backend":{"Type":"tencent-vpc"}}',
+    '{"Network":"10.0.0.0/8","Backend":{"Type":"weave"}}',
     'unsupported-backend',
     'Backend.Type',
     /"tencent-vpc" is not built in/,

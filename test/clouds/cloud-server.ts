@@ -7,6 +7,8 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from 'node:net'
 
 export interface CloudRoute {
+  /** Of the one table that there is, unless told. */
+  readonly table?: string
   readonly destination: string
   readonly nextHop: string
   readonly description: string
@@ -83,6 +85,8 @@ export abstract class CloudServer implements AsyncDisposable {
 
   /** The instance that a request to the metadata server comes from; one, unless a test knows better. */
   instanceOf: (address: string) => string = () => 'i-self'
+  /** The addresses of an instance, for clouds that know them. */
+  addressesOf: (instance: string) => readonly string[] = () => ['192.168.0.1']
 
   protected listed(): readonly CloudRoute[] {
     if (this.stale === 0) return this.routes

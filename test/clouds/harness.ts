@@ -52,7 +52,9 @@ export class Bench implements AsyncDisposable {
   }
   readonly log: Log = { debug: this.#log, info: this.#log, warn: this.#log, error: this.#log }
 
-  runner(options: { readonly keys?: Keys; readonly api?: string } = {}): Promise<CloudRunner> {
+  runner(
+    options: { readonly keys?: Keys; readonly api?: string; readonly tables?: readonly string[] } = {},
+  ): Promise<CloudRunner> {
     return CloudRunner.open({
       cloud: this.cloud,
       open: (_, signal) =>
@@ -64,6 +66,7 @@ export class Bench implements AsyncDisposable {
             node: 'node-0',
             address: ipText('192.168.0.1'),
             keys: options.keys,
+            tables: options.tables,
             metadata: this.server.url,
             api: options.api ?? this.server.url,
           },

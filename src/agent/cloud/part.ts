@@ -2,8 +2,10 @@
 
 import type { CloudName, Keys, OpenCloud } from '#cloud/client.ts'
 import { openAliVpc } from '#cloud/ali-vpc.ts'
+import { openAwsVpc } from '#cloud/aws-vpc.ts'
 import { openGce } from '#cloud/gce.ts'
 import { send } from '#cloud/http.ts'
+import { openTencentVpc } from '#cloud/tencent-vpc.ts'
 import type { CloudConf } from '#flannel/cloud/conf.ts'
 import { systemClock } from '#sys/clock.ts'
 import { Secret } from '#sys/secret.ts'
@@ -27,6 +29,8 @@ export interface CloudPartOptions {
 const OPEN: Readonly<Record<CloudName, OpenCloud>> = {
   gce: openGce,
   'ali-vpc': openAliVpc,
+  'aws-vpc': openAwsVpc,
+  'tencent-vpc': openTencentVpc,
 }
 
 export async function openCloudPart(options: CloudPartOptions): Promise<CloudRunner> {
@@ -43,6 +47,7 @@ export async function openCloudPart(options: CloudPartOptions): Promise<CloudRun
           node,
           address,
           keys: keysOf(conf, env),
+          tables: conf.routeTables,
           metadata: url(env['HEDDLE_CLOUD_METADATA_URL']),
           api: url(env['HEDDLE_CLOUD_API_URL']),
         },
@@ -65,9 +70,15 @@ function keysOf(
 ): Keys | undefined {
   if (type === 'gce') return undefined
   if (accessKeyId !== undefined && accessKeySecret !== undefined) return { id: accessKeyId, secret: accessKeySecret }
-  const { ACCESS_KEY_ID: id = '', ACCESS_KEY_SECRET: secret = '' } = env
-  return id === '' || secret === '' ? undefined : { id, secret: new Secret(Buffer.from(secret)) }
+  const [id = '', secret = '', token = ''] =
+    type === 'aws-vpc'
+      ? [env['AWS_ACCESS_KEY_ID'], env['AWS_SECRET_ACCESS_KEY'], env['AWS_SESSION_TOKEN']]
+      : [env['ACCESS_KEY_ID'], env['ACCESS_KEY_SECRET']]
+  if (id === '' || secret === '') return undefined
+  return { id, secret: bytes(secret), ...(token === '' ? {} : { token: bytes(token) }) }
 }
+
+const bytes = (text: string): Secret => new Secret(Buffer.from(text))
 
 const url = (text: string | undefined): string | undefined =>
   text === undefined || text === '' ? undefined : text.replace(/\/+$/, '')

@@ -32,6 +32,8 @@ export function backendOf(conf: BackendConf): Backend {
       return ipsec(conf)
     case 'gce':
     case 'ali-vpc':
+    case 'aws-vpc':
+    case 'tencent-vpc':
       return cloud(conf.type)
     default:
       return conf satisfies never
