@@ -99,7 +99,7 @@ function recordOrNothing(paths: LabPaths): LabRecord | undefined {
 
 /** Names of the form that only lab `name` gives: `lab-worker-1` belongs to lab `lab` and to no lab `lab-worker`. */
 function namespacesNamed(name: string): string[] {
-  const form = new RegExp(`^${name}-(fabric|outside|worker-\\d+|pod-\\d+-\\d+)$`)
+  const form = new RegExp(`^${name}-(fabric|outside|router|worker-\\d+|pod-\\d+-\\d+)$`)
   try {
     return readdirSync('/run/netns').filter((entry) => form.test(entry))
   } catch (error) {

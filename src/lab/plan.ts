@@ -10,6 +10,7 @@ import { ipText, ipToBytes, parseIp } from '#ip/address.ts'
 import { macFromBytes } from '#ip/mac.ts'
 import { cidrText, ipNetOf } from '#ip/prefix.ts'
 import type { CidrText, IpNetText, IpText, MacText } from '#ip/text.ts'
+import { planCloud, type CloudPlan } from './cloud/plan.ts'
 import { familiesOf, type LabSpec } from './spec.ts'
 
 /** An address together with the prefix of its network, per family of the lab. */
@@ -67,6 +68,8 @@ export interface LabPlan {
   readonly nodes: readonly NodePlan[]
   /** Where nodes and pods find the API server, inside the lab. */
   readonly api: { readonly ip: IpText; readonly port: number }
+  /** Where nodes are a cloud's virtual machines. */
+  readonly cloud?: CloudPlan | undefined
 }
 
 /** The pod port that `HOST_PORT` of a node leads to. */
@@ -80,6 +83,7 @@ const NODE_OFFSET = 10
 
 /** Plans a lab. The specification must have been checked (`labSpec`). */
 export function planLab(spec: LabSpec): LabPlan {
+  if (spec.cloud !== undefined) return planCloud(spec, spec.cloud)
   const both = (v4: string, v6: string): string[] => familiesOf(spec).map((family) => (family === 4 ? v4 : v6))
   const located = (v4: string, v6: string): Located[] => both(v4, v6).map(locate)
   const switches = (spec.topology === 'flat' ? [1] : [1, 2]).map((n) => ({
@@ -122,7 +126,7 @@ function planNode(spec: LabSpec, n: number, both: (v4: string, v6: string) => st
   }
 }
 
-function planPod(spec: LabSpec, node: string, n: number, i: number): PodPlan {
+export function planPod(spec: LabSpec, node: string, n: number, i: number): PodPlan {
   const name = `pod-${n}-${i}`
   const namespace = `${spec.name}-${name}`
   return {
@@ -135,10 +139,10 @@ function planPod(spec: LabSpec, node: string, n: number, i: number): PodPlan {
 }
 
 /** In `routed` the first half of the nodes (rounded up) is in rack 1: from three nodes on, two of them share a subnet. */
-const rackOf = (spec: LabSpec, n: number): number =>
+export const rackOf = (spec: LabSpec, n: number): number =>
   spec.topology === 'routed' && n > Math.ceil(spec.nodes / 2) ? 2 : 1
 
-const locate = (text: string): Located => {
+export const locate = (text: string): Located => {
   const ip = ipText(text)
   return { ip, address: ipNetOf(ip, ip.includes(':') ? 64 : 24) }
 }
@@ -149,5 +153,6 @@ export const podsOf = (plan: LabPlan): readonly PodPlan[] => plan.nodes.flatMap(
 export const namespacesOf = (plan: LabPlan): readonly string[] => [
   plan.fabric.namespace,
   plan.outside.namespace,
+  ...(plan.cloud === undefined ? [] : [plan.cloud.router]),
   ...plan.nodes.flatMap((node) => [node.namespace, ...node.pods.map((pod) => pod.namespace)]),
 ]

@@ -7,7 +7,7 @@ import { hasCode } from '#sys/errno.ts'
 import { LabError, messageOf } from './error.ts'
 import { labPaths, labsDirectory, type LabPaths } from './paths.ts'
 import type { ProcessId } from './process.ts'
-import { backends, labName, labSpec, topologies } from './spec.ts'
+import { backends, cloudModes, labName, labSpec, topologies } from './spec.ts'
 
 const recordSchema = v.object({
   version: v.literal(1),
@@ -24,6 +24,9 @@ const recordSchema = v.object({
     topology: v.picklist(topologies),
     ipv4: v.optional(v.boolean(), true),
     ipv6: v.boolean(),
+    cloud: v.optional(
+      v.object({ kind: v.literal('neutron'), mode: v.picklist(cloudModes), filterDelayMs: v.number() }),
+    ),
   }),
   /** The API server's port on 127.0.0.1 of the machine. */
   apiPort: v.optional(v.number()),

@@ -20,6 +20,21 @@ export type LabBackend = (typeof backends)[number]
 /** `flat`: all nodes in one subnet. `routed`: two subnets with a router between them. */
 export type LabTopology = (typeof topologies)[number]
 
+/**
+ * How pods get into the cloud's networks. `veth`: by routes and proxy neighbours of their VM. `ipvlan`: on the VM's own card, several addresses on one MAC.
+ * `passthrough`: each pod has a card of the VM, attached by Nova.
+ */
+export const cloudModes = ['veth', 'ipvlan', 'passthrough'] as const
+export type CloudMode = (typeof cloudModes)[number]
+
+/** Nodes are virtual machines of a cloud: a real Neutron, and beside it a router and an anti-spoofing that do what its database says. */
+export interface CloudSpec {
+  readonly kind: 'neutron'
+  readonly mode: CloudMode
+  /** Milliseconds from Neutron's answer until an address of a port may send: its agents need 1,600 to 2,000. */
+  readonly filterDelayMs: number
+}
+
 export interface LabSpec {
   readonly name: string
   readonly nodes: number
@@ -29,10 +44,14 @@ export interface LabSpec {
   /** False: IPv6 alone, between nodes too. */
   readonly ipv4: boolean
   readonly ipv6: boolean
+  readonly cloud?: CloudSpec | undefined
 }
 
 export const MAX_NODES = 100
 export const MAX_PODS_PER_NODE = 100
+/** Each address is a request or a part of one to Neutron, and its networks are /24. */
+export const MAX_CLOUD_NODES = 9
+export const MAX_CLOUD_PODS = 9
 
 /** Short enough that socket paths below the state directory stay under the 108 bytes of sun_path. */
 const NAME = /^[a-z0-9]([a-z0-9-]{0,18}[a-z0-9])?$/
@@ -59,10 +78,10 @@ export function labName(name: string): string {
 
 /** Completes and checks a specification. Throws `LabError` `bad-spec` naming the field, the value and the wish. */
 export function labSpec(given: Partial<LabSpec>): LabSpec {
-  const spec: LabSpec = { ...defaultSpec, ...given }
+  const spec: LabSpec = { ...defaultSpec, ...given, ...(given.cloud === undefined ? {} : inCloud(given)) }
   labName(spec.name)
   requireCount('nodes', spec.nodes, MAX_NODES)
-  requireCount('pods', spec.podsPerNode, MAX_PODS_PER_NODE)
+  if (spec.cloud === undefined || spec.podsPerNode !== 0) requireCount('pods', spec.podsPerNode, MAX_PODS_PER_NODE)
   requireOneOf('backend', spec.backend, backends)
   requireOneOf('topology', spec.topology, topologies)
   if (!spec.ipv4 && !spec.ipv6)
@@ -82,6 +101,29 @@ export function labSpec(given: Partial<LabSpec>): LabSpec {
     )
   }
   return spec
+}
+
+/** In a cloud, its networks carry the pods' packets: there is no backend to choose, and half of the nodes are in a second network. */
+function inCloud({ backend, topology, ipv6, ipv4, nodes, podsPerNode, cloud }: Partial<LabSpec>): Partial<LabSpec> {
+  if (cloud?.kind !== 'neutron') requireOneOf('cloud', String(cloud?.kind), ['neutron'])
+  requireOneOf('mode', cloud?.mode ?? '', cloudModes)
+  if (
+    !Number.isInteger(cloud?.filterDelayMs) ||
+    (cloud?.filterDelayMs ?? -1) < 0 ||
+    (cloud?.filterDelayMs ?? 0) > 10_000
+  ) {
+    throw new LabError('bad-spec', `filter delay is ${cloud?.filterDelayMs}`, 'Give milliseconds from 0 to 10000.')
+  }
+  if (backend !== undefined && backend !== defaultSpec.backend && backend !== 'alloc') {
+    throw new LabError('bad-spec', `backend is ${backend}, and the cloud carries pods itself`, 'Leave --backend out.')
+  }
+  if (ipv6 === true || ipv4 === false)
+    throw new LabError('bad-spec', "IPv6 is asked for, and the cloud's networks have IPv4 only", 'Leave it out.')
+  if (topology !== undefined && topology !== defaultSpec.topology && topology !== 'routed')
+    throw new LabError('bad-spec', `topology is ${topology}`, 'Leave --topology out.')
+  if ((nodes ?? 0) > MAX_CLOUD_NODES) requireCount('nodes', nodes ?? 0, MAX_CLOUD_NODES)
+  if ((podsPerNode ?? 0) > MAX_CLOUD_PODS) requireCount('pods', podsPerNode ?? 0, MAX_CLOUD_PODS)
+  return { backend: 'alloc', topology: 'routed' }
 }
 
 function requireCount(field: string, value: number, max: number): void {
