@@ -79,7 +79,7 @@ const refused: readonly (readonly [string, FlannelError['code'], string, RegExp]
     '{"Network":"10.0.0.0/8","Backend":{"Type":"weave"}}',
     'unsupported-backend',
     'Backend.Type',
-    /"tencent-vpc" is not built in/,
+    /"weave" is no backend/,
   ],
   [
     '{"Network":"10.0.0.0/8","Backend":{"Type":"carrier-pigeon"}}',
