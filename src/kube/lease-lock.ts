@@ -6,6 +6,12 @@ import { errorOfFailure, KubeError } from './errors.ts'
 import type { Stored } from './resource.ts'
 import { leases } from './resources.ts'
 
+/** What a leader may ask before it writes: a process that was stopped for a while does not know that its time is over until it looks. */
+export interface Term {
+  /** Milliseconds, by the own clock, in which nobody else can be leading yet; 0 when they are over. */
+  readonly left: () => number
+}
+
 /** How a leader is elected. Times in milliseconds; defaults are those of client-go. */
 export interface LeaseLockOptions {
   readonly client: KubeClient
@@ -14,7 +20,7 @@ export interface LeaseLockOptions {
   /** Who this candidate is: another text for every process. */
   readonly identity: string
   /** Runs while this candidate leads. The signal aborts as soon as it no longer does; the work must then stop. */
-  readonly lead: (signal: AbortSignal) => Promise<void>
+  readonly lead: (signal: AbortSignal, term: Term) => Promise<void>
   readonly signal: AbortSignal
   /** How long others wait for a renewal before they take over. Default 15 s. */
   readonly leaseDuration?: number
@@ -36,11 +42,15 @@ interface Observed {
   readonly since: number
 }
 
+/** What became of an attempt to have or keep the lease; `theirs`: another candidate has it, and in time. */
+type Attempt = 'ours' | 'theirs' | 'failed'
+
 /**
  * Takes part in an election through a `coordination.k8s.io` Lease, until the signal aborts; leads again and again as it
- * is elected. Every write names the resourceVersion it replaces, so two candidates cannot both succeed. The lock is
- * advisory all the same: a leader that was stopped for long may still be writing when another begins, and allocations
- * must be guarded by their own resourceVersions.
+ * is elected. Every write names the resourceVersion it replaces, so two candidates cannot both succeed. A term counts
+ * from before the request that renewed it, and ends by the own clock before others may take over, whatever the API
+ * server does. The lock is advisory all the same: what has no term to ask, or no time left to finish in, must be guarded
+ * otherwise.
  */
 export async function runElected(options: LeaseLockOptions): Promise<void> {
   const { client, namespace, name, identity, signal } = options
@@ -65,7 +75,7 @@ export async function runElected(options: LeaseLockOptions): Promise<void> {
   }
 
   /** One attempt to have or keep the lease. */
-  const acquire = async (call: AbortSignal): Promise<boolean> => {
+  const acquire = async (call: AbortSignal): Promise<Attempt> => {
     const timeout = Math.min(renewDeadline, 10_000)
     let lease: Stored<Lease> | undefined
     try {
@@ -75,20 +85,21 @@ export async function runElected(options: LeaseLockOptions): Promise<void> {
     }
     if (lease === undefined) {
       await client.create(leases, { metadata: { name, namespace }, spec: spec(undefined) }, { signal: call, timeout })
-      return true
+      return 'ours'
     }
     const { resourceVersion } = lease.metadata
     if (observed?.version !== resourceVersion) observed = { version: resourceVersion, since: clock.now() }
     const holder = lease.spec?.holderIdentity ?? ''
     const theirs = (lease.spec?.leaseDurationSeconds ?? duration / 1000) * 1000
-    if (holder !== '' && holder !== identity && clock.now() - observed.since < theirs) return false
-    const metadata = { name, namespace, resourceVersion }
+    if (holder !== '' && holder !== identity && clock.now() - observed.since < theirs) return 'theirs'
+    // What others wrote beside it (labels, annotations) stays.
+    const metadata = { ...lease.metadata, name, namespace, resourceVersion }
     const written = await client.update(leases, { metadata, spec: spec(lease) }, { signal: call, timeout })
     observed = { version: written.metadata.resourceVersion, since: clock.now() }
-    return true
+    return 'ours'
   }
 
-  const attempt = async (call: AbortSignal): Promise<boolean> => {
+  const attempt = async (call: AbortSignal): Promise<Attempt> => {
     try {
       return await acquire(call)
     } catch (cause) {
@@ -96,7 +107,7 @@ export async function runElected(options: LeaseLockOptions): Promise<void> {
       // Losing a race is no failure.
       if (error.code !== 'conflict' && error.code !== 'already-exists' && error.code !== 'aborted')
         options.onError?.(error)
-      return false
+      return 'failed'
     }
   }
 
@@ -107,29 +118,41 @@ export async function runElected(options: LeaseLockOptions): Promise<void> {
       if (lease.spec?.holderIdentity !== identity) return
       const { resourceVersion } = lease.metadata
       const empty = { ...lease.spec, holderIdentity: '', leaseDurationSeconds: 1, renewTime: microTime() }
-      await client.update(leases, { metadata: { name, namespace, resourceVersion }, spec: empty }, { timeout: retry })
+      const metadata = { ...lease.metadata, name, namespace, resourceVersion }
+      await client.update(leases, { metadata, spec: empty }, { timeout: retry })
     } catch (cause) {
       options.onError?.(errorOfFailure(cause, `LEASE ${namespace}/${name}`))
     }
   }
 
   while (!signal.aborted) {
-    if (!(await attempt(signal))) {
+    const began = clock.now()
+    if ((await attempt(signal)) !== 'ours') {
       await clock.sleep(backoff(1, { base: retry, cap: retry }, random), signal)
       continue
     }
+    let until = began + renewDeadline
+    const left = (): number => Math.max(0, until - clock.now())
     const term = new AbortController()
-    const end = (): void => term.abort()
+    const end = (): void => {
+      until = 0
+      term.abort()
+    }
     signal.addEventListener('abort', end, { once: true })
-    const work = options.lead(term.signal).finally(end)
+    if (signal.aborted) end()
+    const work = options.lead(term.signal, { left }).finally(end)
     // Handled below; a rejection before then must not be taken for an unhandled one.
     work.catch(() => {})
-    let renewed = clock.now()
     while (!term.signal.aborted) {
       await clock.sleep(retry, term.signal)
       if (term.signal.aborted) break
-      if (await attempt(term.signal)) renewed = clock.now()
-      else if (clock.now() - renewed >= renewDeadline) end()
+      const asked = clock.now()
+      const inTime = new AbortController()
+      void clock.sleep(left(), inTime.signal).then(() => inTime.abort())
+      const result = await attempt(AbortSignal.any([term.signal, inTime.signal]))
+      inTime.abort()
+      if (result === 'ours' && left() > 0) until = asked + renewDeadline
+      else if (result !== 'failed' || left() === 0) end()
     }
     signal.removeEventListener('abort', end)
     try {
