@@ -94,6 +94,7 @@ export class NetworkHost implements Disposable {
       ['ip', '-6', 'route', 'show', 'table', 'all'],
       ['ip', 'rule'],
       ['ip', 'neigh'],
+      ['ip', 'neigh', 'show', 'proxy'],
       ['nft', '-s', 'list', 'ruleset'],
     ]
     const files = readdirSync(this.root, { recursive: true, withFileTypes: true })

@@ -15,6 +15,7 @@ import type { Link } from '#netlink/link-codec.ts'
 import { HEDDLE_PROTOCOL } from '#state/protocol.ts'
 import { hasCode } from '#sys/errno.ts'
 import { LockError, lockFile } from '#sys/flock.ts'
+import { removeFile } from '#sys/remove-file.ts'
 import { hostNetns, readSysctl, writeSysctls, type Sysctl } from '../link/host-netns.ts'
 import { listRecords, type LinkRecord } from '../link/record.ts'
 import { sendAll } from '../link/veth.ts'
@@ -23,12 +24,20 @@ export const TYPE = 'neutron-veth'
 
 const LOCK_MS = 20_000
 
-/** Alone with what pods share on the host. Throws CniError 11 after 20 seconds. */
+/** Alone with what pods share on the host; the lock's file goes with the lock. Throws CniError 11 after 20 seconds. */
 export async function lockShared(host: PluginHost): Promise<Disposable> {
   const folder = join(host.root, '/run/heddle')
+  const path = join(folder, `${TYPE}.lock`)
   mkdirSync(folder, { recursive: true, mode: 0o755 })
   try {
-    return await lockFile(join(folder, `${TYPE}.lock`), { timeoutMs: LOCK_MS })
+    const lock = await lockFile(path, { timeoutMs: LOCK_MS })
+    return {
+      [Symbol.dispose]: () => {
+        // While it is held: whoever waits finds that its file has no name any more, and makes a new one.
+        removeFile(path)
+        lock[Symbol.dispose]()
+      },
+    }
   } catch (error) {
     if (!(error instanceof LockError)) throw error
     throw tryAgain('another program sets up what pods share', messageOf(error), { cause: error })
