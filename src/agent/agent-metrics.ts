@@ -131,7 +131,7 @@ export function agentMetrics(build: { readonly version: string; readonly node: s
     }),
     rulesRestored: registry.counter({
       name: 'heddle_attachment_rules_restored',
-      help: "Elements of attachments' rules put back after somebody else removed them, by table.",
+      help: "Elements of attachments' rules, and rules of iptables, put back after somebody else removed them, by table.",
     }),
     dhcpLeases: registry.gauge({ name: 'heddle_dhcp_leases', help: 'Pods that have a DHCP lease now, by family.' }),
     dhcpEvents: registry.counter({

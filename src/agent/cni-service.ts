@@ -5,6 +5,7 @@ import { releaseEarlierBoots } from '#ipam/host-local/plugin.ts'
 import { registry } from '#plugins/registry.ts'
 import { nativeSys } from '#sys/addon.ts'
 import type { AgentMetrics } from './agent-metrics.ts'
+import { ChainsKeeper } from './chains-keeper.ts'
 import { peerOf } from './cni/peer.ts'
 import { startCniServer } from './cni/server.ts'
 import type { Health } from './health.ts'
@@ -61,7 +62,7 @@ export async function openCniService(
     const rules = keepRules({ host, metrics, log })
     return {
       [Symbol.asyncDispose]: async () => {
-        await rules?.[Symbol.asyncDispose]()
+        for (const keeper of rules) await keeper[Symbol.asyncDispose]()
         await leaks?.[Symbol.asyncDispose]()
         await server.close(GRACE)
         host[Symbol.dispose]()
@@ -74,11 +75,13 @@ export async function openCniService(
 }
 
 /** Without nf_tables, or the right to use it, pods are served all the same. */
-function keepRules(options: RulesKeeperOptions): RulesKeeper | undefined {
+function keepRules(options: RulesKeeperOptions): readonly AsyncDisposable[] {
+  const keepers: AsyncDisposable[] = []
   try {
-    return new RulesKeeper(options)
+    keepers.push(new RulesKeeper(options))
+    keepers.push(new ChainsKeeper(options))
   } catch (error) {
     options.log.warn(errorFields(error), "changes of nftables are not heard of: attachments' rules are not put back")
-    return undefined
   }
+  return keepers
 }

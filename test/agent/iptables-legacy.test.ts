@@ -1,11 +1,16 @@
-/** flannel's rules in the old kind of iptables, which tells nobody of changes, on a node whose kubelet uses it. */
+/** flannel's rules and those of attachments in the old kind of iptables, which tells nobody of changes, on a node whose kubelet uses it. */
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 
+import { agentMetrics } from '#agent/agent-metrics.ts'
+import { ChainsKeeper } from '#agent/chains-keeper.ts'
+import { silentLog } from '#agent/log.ts'
+import { parseConfList } from '#cni/runtime/conflist.ts'
 import { needsKernel } from '../kernel-features.ts'
 import { slowness } from '../slow.ts'
 import { TestCluster, until } from './cluster.ts'
+import { TestNode } from './node.ts'
 
 test(
   'the old kind is used where kubelet uses it, mended at the next look, and left behind when the node changes',
@@ -27,5 +32,37 @@ test(
     a.run('iptables-legacy', '-t', 'mangle', '-X', 'KUBE-IPTABLES-HINT')
     a.run('iptables-nft', '-t', 'mangle', '-N', 'KUBE-KUBELET-CANARY')
     await until('the rules are nf_tables’', () => isWhole('iptables-nft') && !/FLANNEL/.test(rules('iptables-legacy')))
+  },
+)
+
+test(
+  'what attachments have there is found missing at the next look',
+  { skip: needsKernel('iptables-legacy') },
+  async () => {
+    using node = new TestNode()
+    const ipam = { type: 'host-local', subnet: '10.77.0.0/24' }
+    const plugins = [
+      { type: 'bridge', bridge: 'br0', isGateway: true, ipMasq: true, ipMasqBackend: 'iptables', ipam },
+      { type: 'portmap', backend: 'iptables', capabilities: { portMappings: true } },
+    ]
+    const list = parseConfList(JSON.stringify({ cniVersion: '1.1.0', name: 'net1', plugins }), 'test')
+    node.made.exec('iptables-legacy', '-t', 'mangle', '-N', 'KUBE-IPTABLES-HINT')
+    await node.add(list, node.pod('a'), 8000)
+    const rules = (): string =>
+      ['raw', 'nat']
+        .map((table) => node.made.exec('iptables-legacy', '-t', table, '-S'))
+        .join('')
+        .split('\n')
+        .toSorted()
+        .join('\n')
+    const before = rules()
+    assert.match(before, /CNI-DN-/)
+    await using _keeper = new ChainsKeeper({
+      host: node.base,
+      metrics: agentMetrics({ version: '0', node: '0' }),
+      log: silentLog,
+    })
+    for (const table of ['raw', 'nat']) node.made.exec('iptables-legacy', '-t', table, '-F')
+    await until('all is back', () => rules() === before || rules(), 20_000)
   },
 )

@@ -4,9 +4,12 @@ import type { PluginHost } from '#cni/plugin.ts'
 import type { Family } from '#ip/address.ts'
 import { familyOf } from '#ip/prefix.ts'
 import type { CidrText } from '#ip/text.ts'
+import type { Edit } from '#iptables/edit.ts'
 import { editTable, openIptables, readTable } from '#iptables/iptables.ts'
+import type { TableRules } from '#iptables/save.ts'
 import { hasNftChain, legacyTables, type Variant } from '#iptables/variant.ts'
 import { answering, eachFamily, FAMILIES, hostIptables } from '../iptables/nat.ts'
+import { noteOf } from '../iptables/note.ts'
 import { hostNetns } from '../link/host-netns.ts'
 import { allowedAddresses, missingRule, planAllow, planForget, type Unwanted, type Wanted } from './filter-rules.ts'
 
@@ -19,7 +22,9 @@ export async function allowByIptables(host: PluginHost, wanted: Wanted): Promise
     const addresses = ofFamily(wanted.addresses, family)
     if (addresses.length === 0) return
     const iptables = await hostIptables(host, family)
-    await answering(() => editTable(iptables, 'filter', (seen) => planAllow(seen, { ...wanted, addresses })))
+    const plan = (seen: TableRules): readonly Edit[] => planAllow(seen, { ...wanted, addresses })
+    await answering(() => editTable(iptables, 'filter', plan))
+    host.chains?.push(noteOf(family, 'filter', plan))
   })
 }
 

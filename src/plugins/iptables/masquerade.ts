@@ -14,6 +14,7 @@ import type { TableRules } from '#iptables/save.ts'
 import type { NetlinkSocket } from '#netlink/socket.ts'
 import { ipOf } from '../link/configure.ts'
 import { answering, eachFamily, dropNatChain, dropStaleNatChains, hasNatChain, hostIptables } from './nat.ts'
+import { noteOf } from './note.ts'
 import { referenceChain, referenceComment } from './reference.ts'
 
 const MULTICAST = { 4: '224.0.0.0/4', 6: 'ff00::/8' } as const satisfies Record<Family, string>
@@ -61,6 +62,7 @@ export async function masqueradeByIptables(
     ]
     const iptables = await hostIptables(host, family)
     await answering(() => editTable(iptables, 'nat', plan))
+    host.chains?.push(noteOf(family, 'nat', plan, [chain]))
   })
 }
 

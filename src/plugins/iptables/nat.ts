@@ -27,7 +27,7 @@ export async function eachFamily(
 }
 
 /** The iptables that this node uses. Throws CniError 5. */
-export const hostIptables = (host: PluginHost, family: Family): Promise<Iptables> =>
+export const hostIptables = (host: Pick<PluginHost, 'netlink'>, family: Family): Promise<Iptables> =>
   answering(async () => {
     const { nft, fd } = hostNetns(host)
     return openIptables(fd, family, await detectVariant(nft, fd))

@@ -3,10 +3,13 @@
 import type { Attachment, PluginHost } from '#cni/plugin.ts'
 import { familyOf } from '#ip/prefix.ts'
 import type { Family } from '#ip/text.ts'
+import type { Edit } from '#iptables/edit.ts'
 import { editTable, readTable } from '#iptables/iptables.ts'
 import { valueOf, type Rule } from '#iptables/rule.ts'
+import type { TableRules } from '#iptables/save.ts'
 import { missingPort, planGuard, planPorts, portChain, type IptablesPortOptions } from '../iptables/host-ports.ts'
 import { answering, eachFamily, dropNatChain, dropStaleNatChains, hostIptables } from '../iptables/nat.ts'
+import { noteOf } from '../iptables/note.ts'
 import type { HostPort } from '../rules/host-ports.ts'
 import type { MappedPort } from './conntrack.ts'
 
@@ -26,10 +29,15 @@ export async function mapByIptables(
     const iptables = await hostIptables(host, family)
     await answering(async () => {
       // Before `route_localnet` opens the way that it closes.
-      if (family === 4 && options.nat !== 'none') await editTable(iptables, 'raw', planGuard)
+      const isGuarded = family === 4 && options.nat !== 'none'
+      if (isGuarded) await editTable(iptables, 'raw', planGuard)
       host.failpoint('portmap.guarded')
       const owner = { network, containerId }
-      await editTable(iptables, 'nat', (seen) => planPorts(seen, some.get(family) ?? [], family, owner, options))
+      const plan = (seen: TableRules): readonly Edit[] =>
+        planPorts(seen, some.get(family) ?? [], family, owner, options)
+      await editTable(iptables, 'nat', plan)
+      if (isGuarded) host.chains?.push(noteOf(family, 'raw', planGuard))
+      host.chains?.push(noteOf(family, 'nat', plan, [portChain(network, containerId)]))
     })
   })
 }
