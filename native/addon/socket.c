@@ -45,6 +45,14 @@ static napi_value js_accept(napi_env env, napi_callback_info info) {
   return int_value(env, result_of(accept4(fd, NULL, NULL, flags | SOCK_CLOEXEC)));
 }
 
+static napi_value js_shutdown(napi_env env, napi_callback_info info) {
+  struct args args = args_of(env, info);
+  int fd = arg_int(&args);
+  int how = arg_int(&args);
+  if (!args.ok) return NULL;
+  return int_value(env, result_of(shutdown(fd, how)));
+}
+
 /* getsockname(fd, out): fills `out`, returns the address length. */
 static napi_value js_getsockname(napi_env env, napi_callback_info info) {
   struct args args = args_of(env, info);
@@ -120,6 +128,7 @@ void register_socket(napi_env env, napi_value exports) {
   add_function(env, exports, "connect", js_connect);
   add_function(env, exports, "listen", js_listen);
   add_function(env, exports, "accept", js_accept);
+  add_function(env, exports, "shutdown", js_shutdown);
   add_function(env, exports, "getsockname", js_getsockname);
   add_function(env, exports, "getsockopt", js_getsockopt);
   add_function(env, exports, "setsockopt", js_setsockopt);

@@ -123,8 +123,7 @@ static enum outcome understand(const struct buffer *frame, struct reply *reply) 
 }
 
 enum outcome ask_agent(const char *type, const struct buffer *input, int64_t deadline, struct reply *reply) {
-  int fd = connect_agent(deadline);
-  if (fd < 0) return errno == EAGAIN ? LATE : NO_AGENT;
+  /* The frame is ready before the agent hears of it, and lies there when it looks. */
   struct buffer frame = {0};
   const char head[5] = {0, 0, 0, 0, PROTOCOL_VERSION};
   append(&frame, head, sizeof head);
@@ -132,6 +131,8 @@ enum outcome ask_agent(const char *type, const struct buffer *input, int64_t dea
   append(&frame, input->bytes, input->length);
   uint32_t length = htonl((uint32_t)(frame.length - 4));
   memcpy(frame.bytes, &length, sizeof length);
+  int fd = connect_agent(deadline);
+  if (fd < 0) return errno == EAGAIN ? LATE : NO_AGENT;
   /* An agent that refuses a call may answer before it has read it all. */
   if (send_all(fd, &frame) && errno == EAGAIN) return LATE;
   struct buffer answer = {0};

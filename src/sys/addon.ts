@@ -16,7 +16,7 @@ export class AddonError extends Error {
   }
 }
 
-const NEEDED = ['socket', 'recv', 'setns', 'exchange', 'flockWait', 'pollOpen', 'sendMany'] as const
+const NEEDED = ['socket', 'recv', 'setns', 'exchange', 'flockWait', 'pollOpen', 'sendMany', 'shutdown'] as const
 
 let loaded: Sys | undefined
 

@@ -20,6 +20,9 @@ export const SO = {
 
 export const MSG = { PEEK: 2, TRUNC: 0x20, DONTWAIT: 0x40 } as const
 
+/** `how` of shutdown(2): nothing more is sent. */
+export const SHUT_WR = 1
+
 export const MS = { BIND: 4096, REC: 16384, PRIVATE: 1 << 18, SHARED: 1 << 20 } as const
 
 export const MNT_DETACH = 2

@@ -29,6 +29,7 @@ export interface Sys {
   connect(fd: number, address: Uint8Array): number
   listen(fd: number, backlog: number): number
   accept(fd: number, flags: number): number
+  shutdown(fd: number, how: number): number
   getsockname(fd: number, out: Uint8Array): number
   getsockopt(fd: number, level: number, name: number, out: Uint8Array): number
   setsockopt(fd: number, level: number, name: number, value: Uint8Array): number

@@ -238,7 +238,7 @@ describe('the shim with an agent', () => {
   test('the kernel names the caller', async () => {
     let seen: unknown
     const peer = peerOf(nativeSys())
-    await using it = await agent({}, { peerOf: (socket) => (seen = peer(socket)) })
+    await using it = await agent({}, { peerOf: (fd) => (seen = peer(fd)) })
     await run({ ...it.env, CNI_COMMAND: 'STATUS' }, stdin)
     assert.ok(isObject(seen) && typeof seen['pid'] === 'number' && seen['pid'] !== process.pid)
     assert.equal(seen['uid'], process.getuid?.())
@@ -284,6 +284,51 @@ describe('the shim with an agent', () => {
     assert.equal((await add).code, 0)
     await closed
     assert.ok(!existsSync(it.server.socketPath))
+  })
+
+  const answerTo = (socketPath: string, frame: Buffer, patience = 0): Promise<Buffer> =>
+    new Promise((resolve, reject) => {
+      const chunks: Buffer[] = []
+      const socket = connect(socketPath)
+      socket.on('error', reject)
+      socket.write(frame, () => setTimeout(() => socket.on('data', (chunk) => chunks.push(chunk)), patience))
+      socket.once('end', () => resolve(Buffer.concat(chunks)))
+    })
+
+  test('an answer that fits no buffer arrives whole at a slow reader', async () => {
+    const versions = Array.from({ length: 200_000 }, () => '1.0.0')
+    await using it = await agent({ versions })
+    const frame = encodeCall({ env: { CNI_COMMAND: 'VERSION', HEDDLE_TYPE: 'noop' }, stdin: '' })
+    const answers = await Promise.all([0, 50].map((ms) => answerTo(it.server.socketPath, frame, ms)))
+    for (const answer of answers)
+      assert.ok(
+        decodeAnswer(answer)?.stdout.endsWith(
+          `${versions
+            .slice(1)
+            .map((version) => `"${version}"`)
+            .join(',')}]}\n`,
+        ),
+      )
+  })
+
+  test('a call in pieces is one call', async () => {
+    await using it = await agent()
+    const frame = encodeCall({ env: { ...baseEnv, CNI_COMMAND: 'STATUS', HEDDLE_TYPE: 'noop' }, stdin })
+    const socket = connect(it.server.socketPath)
+    const ended = new Promise<Buffer>((resolve) => socket.once('data', resolve))
+    for (const piece of [frame.subarray(0, 2), frame.subarray(2, 9), frame.subarray(9)]) {
+      socket.write(piece)
+      await new Promise((resolve) => setTimeout(resolve, 10))
+    }
+    assert.equal(decodeAnswer(await ended)?.exitCode, 0)
+  })
+
+  test('who sends too much hears so, though the rest is not read', async () => {
+    await using it = await agent()
+    const frame = Buffer.alloc(1024 * 1024)
+    frame.writeUInt32BE(0xffff_fff0)
+    const answer = decodeAnswer(await answerTo(it.server.socketPath, frame))
+    assert.match(answer?.stdout ?? '', /are allowed/)
   })
 
   test('a connection that sends nothing, half a frame or nonsense harms nobody', async () => {

@@ -7,17 +7,22 @@ import { SO, SOL } from '#sys/constants.ts'
 import type { Sys } from '#sys/sys.ts'
 import type { Peer } from './server.ts'
 
-/** A function for `startCniServer`; undefined for a socket whose descriptor Node.js does not show. */
-export function peerOf(sys: Pick<Sys, 'getsockopt'>): (socket: Socket) => Peer | undefined {
+/** struct ucred: pid, uid, gid. Filled and read within one call. */
+const credentials = new Uint8Array(new ArrayBuffer(12))
+const view = new DataView(credentials.buffer)
+const little = endianness() === 'LE'
+
+/** A function that takes a descriptor, or a socket of Node.js; undefined for what is no unix socket, or does not show its descriptor. */
+export function peerOf(sys: Pick<Sys, 'getsockopt'>): (socket: Socket | number) => Peer | undefined {
   return (socket) => {
-    const handle: unknown = Reflect.get(socket, '_handle')
-    const fd: unknown = typeof handle === 'object' && handle !== null ? Reflect.get(handle, 'fd') : undefined
-    if (typeof fd !== 'number' || fd < 0) return undefined
-    // struct ucred: pid, uid, gid.
-    const out = new Uint8Array(12)
-    if (sys.getsockopt(fd, SOL.SOCKET, SO.PEERCRED, out) < 0) return undefined
-    const view = new DataView(out.buffer)
-    const little = endianness() === 'LE'
+    const fd = typeof socket === 'number' ? socket : descriptorOf(socket)
+    if (fd === undefined || sys.getsockopt(fd, SOL.SOCKET, SO.PEERCRED, credentials) < 0) return undefined
     return { pid: view.getInt32(0, little), uid: view.getUint32(4, little) }
   }
+}
+
+function descriptorOf(socket: Socket): number | undefined {
+  const handle: unknown = Reflect.get(socket, '_handle')
+  const fd: unknown = typeof handle === 'object' && handle !== null ? Reflect.get(handle, 'fd') : undefined
+  return typeof fd === 'number' && fd >= 0 ? fd : undefined
 }
