@@ -2,7 +2,7 @@
  * A cloud's network as Linux bridges make it: two networks with a router between them and a machine outside, and "VMs" whose ports refuse every source that is not theirs.
  */
 
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawnSync } from 'node:child_process'
 
 import { createNetns, deleteNetns } from '#sys/netns.ts'
 import { execIn, NetworkHost, ping } from './network-host.ts'
@@ -136,3 +136,37 @@ function batch(netns: string, lines: readonly string[]): void {
 /** In one of three tries: the first packet may be lost to a neighbour that is asked for. */
 export const reaches = async (netns: string, ip: string, ...args: string[]): Promise<boolean> =>
   (await ping(netns, ...args, ip)) || (await ping(netns, ...args, ip)) || ping(netns, ...args, ip)
+
+/** How many packets with a source that is not theirs a machine has let in from its pods; the first call begins to count. */
+export function strangers(vm: Vm, from: string): number {
+  const listed = spawnSync(
+    'nsenter',
+    [`--net=${vm.path}`, 'nft', '-j', 'list', 'counter', 'inet', 'strangers', 'seen'],
+    {
+      encoding: 'utf8',
+    },
+  )
+  if (listed.status === 0) return Number(/"packets": (\d+)/.exec(listed.stdout)?.[1])
+  vm.exec(
+    'nft',
+    `table inet strangers {
+      counter seen { }
+      chain forward { type filter hook forward priority filter; ip saddr ${from} counter name seen; }
+      chain input { type filter hook input priority filter; ip saddr ${from} counter name seen; }
+    }`,
+  )
+  return 0
+}
+
+/** Whether the machine drops what a pod sends with an address that is not its own. Proves that it would be seen. */
+export async function dropsStrangers(vm: Vm, pod: string, leg: string, to: string): Promise<boolean> {
+  const stranger = '10.30.0.99'
+  strangers(vm, stranger)
+  execIn(pod, 'ip', 'address', 'add', `${stranger}/32`, 'dev', 'lo')
+  await ping(pod, '-I', stranger, to)
+  const before = strangers(vm, stranger)
+  vm.exec('sysctl', '-qw', 'net.ipv4.conf.all.rp_filter=0', `net.ipv4.conf.${leg}.rp_filter=0`)
+  await ping(pod, '-I', stranger, to)
+  if (strangers(vm, stranger) === before) throw new Error(`${stranger} never came to ${vm.name}`)
+  return before === 0
+}
