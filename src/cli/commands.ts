@@ -18,5 +18,9 @@ export const commands: Readonly<Record<string, LazyCommand>> = {
   doctor: { summary: 'doctor.summary', load: async () => (await import('./doctor.ts')).doctorCommand() },
   migrate: { summary: 'migrate.summary', load: async () => (await import('./migrate/command.ts')).migrateCommand() },
   flanneld: { summary: 'flanneld.summary', load: async () => (await import('./flanneld.ts')).flanneldCommand() },
+  controller: {
+    summary: 'controller.summary',
+    load: async () => (await import('./controller.ts')).controllerCommand(),
+  },
   agent: { summary: 'agent.summary', load: async () => (await import('./agent.ts')).agentCommand() },
 }

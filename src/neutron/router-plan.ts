@@ -48,7 +48,9 @@ export const routeKey = ({
   readonly nexthop: IpText
 }): string => `${destination} ${nexthop}`
 
-const keyOf = (route: ExtraRoute): string => routeKey({ destination: destinationOf(route), nexthop: route.nexthop })
+/** The same of a route as it was read. */
+export const keyOf = (route: ExtraRoute): string =>
+  routeKey({ destination: destinationOf(route), nexthop: route.nexthop })
 
 /** True for what this controller may have made: within the pods' networks, to a node. */
 export function isOwned(route: ExtraRoute, view: Pick<RouterView, 'podCidrs' | 'nextHops'>): boolean {

@@ -1,6 +1,7 @@
 import { installEn } from './install-en.ts'
 import { labEn } from './lab-en.ts'
 import { nodeChecksEn } from './node-checks-en.ts'
+import { controllerEn } from './controller-en.ts'
 import { leaksEn } from './leaks-en.ts'
 import { migrateEn } from './migrate-en.ts'
 
@@ -11,6 +12,7 @@ import { migrateEn } from './migrate-en.ts'
 export const en = {
   ...labEn,
   ...nodeChecksEn,
+  ...controllerEn,
   ...leaksEn,
   ...installEn,
   ...migrateEn,

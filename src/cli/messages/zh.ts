@@ -2,12 +2,14 @@ import type { Catalogue } from './en.ts'
 import { installZh } from './install-zh.ts'
 import { labZh } from './lab-zh.ts'
 import { nodeChecksZh } from './node-checks-zh.ts'
+import { controllerZh } from './controller-zh.ts'
 import { leaksZh } from './leaks-zh.ts'
 import { migrateZh } from './migrate-zh.ts'
 
 export const zh: Catalogue = {
   ...labZh,
   ...nodeChecksZh,
+  ...controllerZh,
   ...leaksZh,
   ...installZh,
   ...migrateZh,

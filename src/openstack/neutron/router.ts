@@ -8,6 +8,7 @@ import type { CidrText, IpNetText } from '#ip/prefix.ts'
 import type { CallOptions, OpenStackClient } from '../client.ts'
 import { listAll } from '../pages.ts'
 import { Count, Id, Ip, IpNetSchema, nullable, OptionalId, Text } from '../schema.ts'
+import { ifMatch, type Write } from './revision.ts'
 
 const Route = v.object({ destination: IpNetSchema, nexthop: Ip })
 
@@ -68,13 +69,14 @@ async function change(
   id: string,
   action: 'add_extraroutes' | 'remove_extraroutes',
   routes: readonly ExtraRoute[],
-  options: CallOptions,
+  { revision, ...options }: Write,
 ): Promise<Router> {
   const call = {
     ...options,
     service: 'network',
     method: 'PUT',
     path: ['routers', id, action],
+    headers: ifMatch(revision),
     body: { router: { routes } },
     object: `PUT ${action} of router ${id}`,
   } as const
@@ -84,19 +86,19 @@ async function change(
 /**
  * Like `openstack router add route`: what is there stays, what is there already is no error. Two next hops for one destination make it a
  * multipath route, so take the old one away first. The limit (30) holds for one writer only; several at once get beyond it.
- * @throws OpenStackError `over-quota` in both of its forms (400 RoutesExhausted, 409 OverQuota), `bad-request` (next hop not on a network of the router)
+ * @throws OpenStackError `over-quota` in both of its forms (400 RoutesExhausted, 409 OverQuota), `bad-request` (next hop not on a network of the router), `precondition`
  */
 export const addRoutes = (
   client: OpenStackClient,
   id: string,
   routes: readonly WantedRoute[],
-  options: CallOptions = {},
-): Promise<Router> => change(client, id, 'add_extraroutes', routes, options)
+  write: Write = {},
+): Promise<Router> => change(client, id, 'add_extraroutes', routes, write)
 
 /** Like `openstack router remove route`: what is not there is no error. Give destinations as they were read. @throws OpenStackError */
 export const removeRoutes = (
   client: OpenStackClient,
   id: string,
   routes: readonly ExtraRoute[],
-  options: CallOptions = {},
-): Promise<Router> => change(client, id, 'remove_extraroutes', routes, options)
+  write: Write = {},
+): Promise<Router> => change(client, id, 'remove_extraroutes', routes, write)
