@@ -12,6 +12,7 @@ import type { Health } from './health.ts'
 import { watchLeaks } from './leak-watch.ts'
 import { errorFields, type Log } from './log.ts'
 import type { AgentPaths } from './paths.ts'
+import { keepProxies } from './proxy-keeper.ts'
 import { RulesKeeper, type RulesKeeperOptions } from './rules-keeper.ts'
 
 export const CNI_CHECK = 'cni-socket'
@@ -60,9 +61,10 @@ export async function openCniService(
     const leaks = interval === 0 ? undefined : watchLeaks({ host, registry, server, metrics, log, interval })
     log.info({ socket: paths.cniSocket, plugins: [...registry.keys()] }, 'answering CNI calls')
     const rules = keepRules({ host, metrics, log })
+    const proxies = keepProxies({ host, metrics, log })
     return {
       [Symbol.asyncDispose]: async () => {
-        for (const keeper of rules) await keeper[Symbol.asyncDispose]()
+        for (const keeper of [...rules, proxies]) await keeper[Symbol.asyncDispose]()
         await leaks?.[Symbol.asyncDispose]()
         await server.close(GRACE)
         host[Symbol.dispose]()

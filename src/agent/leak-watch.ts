@@ -20,7 +20,7 @@ export interface LeakWatchOptions {
   readonly interval: number
 }
 
-const KINDS = ['attachment', 'rules', 'link', 'file'] as const
+const KINDS = ['attachment', 'rules', 'link', 'proxy', 'file'] as const
 
 /** Looks until it is disposed; disposing waits for the look that runs. */
 export function watchLeaks({ host, registry, server, metrics, log, interval }: LeakWatchOptions): AsyncDisposable {

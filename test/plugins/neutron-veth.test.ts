@@ -11,6 +11,7 @@ import { specVersions } from '#cni/version.ts'
 import { ipNetText } from '#ip/prefix.ts'
 import { neutronVeth } from '#plugins/neutron-veth/plugin.ts'
 import { listRecords } from '#plugins/link/record.ts'
+import { ProxyRestorer } from '#plugins/neutron-veth/restore.ts'
 import { createNetns, deleteNetns } from '#sys/netns.ts'
 import { needsRoot } from '../namespace.ts'
 import { slowness } from '../slow.ts'
@@ -356,4 +357,29 @@ test('the result in every version', options, async () => {
     await neutronVeth.del(inputOf(raw, { ...call, prevResult: result }), made.host)
   }
   assert.deepEqual(listRecords(made.host, 'neutron-veth'), [])
+})
+
+test('what a card forgets when it goes down comes back; what a DEL removed does not', options, async () => {
+  using made = node()
+  const [a, b] = [made.pod(), made.pod()]
+  const restorer = new ProxyRestorer(made.host)
+  assert.deepEqual(await restorer.restore(), [], 'no pods')
+  const call = { containerId: 'a', netns: a }
+  const prevResult = await neutronVeth.add(inputOf(conf, call), made.host)
+  await neutronVeth.add(inputOf(conf, { containerId: 'b', netns: b }), made.host)
+  assert.deepEqual(await restorer.restore(), [], 'nothing is missing')
+  made.exec('ip', 'link', 'set', 'up0', 'down')
+  assert.deepEqual(await restorer.restore(), [], 'a card that is down answers for nobody')
+  made.exec('ip', 'link', 'set', 'up0', 'up')
+  assert.equal(proxies(made), '')
+  // One pod's namespace goes without a DEL, another's address is removed by hand alone.
+  deleteNetns(b)
+  assert.deepEqual(new Set(await restorer.restore()), new Set(['10.88.0.10', 'fd00:88::10']))
+  await neutronVeth.check(inputOf(conf, { ...call, prevResult }), made.host)
+  made.exec('ip', 'neigh', 'del', 'proxy', '10.88.0.10', 'dev', 'up0')
+  assert.deepEqual(await restorer.restore(), ['10.88.0.10'])
+  for (const containerId of ['a', 'b']) await neutronVeth.del(inputOf(conf, { containerId }), made.host)
+  assert.deepEqual(await restorer.restore(), [])
+  assert.equal(proxies(made), '')
+  createNetns(b)
 })

@@ -1,6 +1,7 @@
 /** All that attachments may have left on a node, as data: read at once, judged by `judge.ts`. */
 
 import type { AttachmentRecord } from '#cni/attachment/record.ts'
+import type { IpText } from '#ip/text.ts'
 import type { TableRef } from '#nft/table.ts'
 import type { LinkRecord } from '#plugins/link/record.ts'
 import type { SandboxState } from './sandbox.ts'
@@ -41,6 +42,12 @@ export interface SeenLink {
   readonly hasPeerElsewhere: boolean
 }
 
+/** A proxy neighbour with Heddle's mark: a card of the host answers for the address. */
+export interface SeenProxy {
+  readonly index: number
+  readonly ip: IpText
+}
+
 /** Elements of one owner in one table. */
 export interface SeenRules {
   readonly table: TableRef
@@ -72,6 +79,7 @@ export interface Inventory {
   readonly linkRecords: readonly SeenLinkRecord[]
   readonly caches: readonly SeenCache[]
   readonly links: readonly SeenLink[]
+  readonly proxies: readonly SeenProxy[]
   readonly rules: readonly SeenRules[]
   readonly addresses: readonly SeenAddress[]
   readonly files: readonly SeenFile[]

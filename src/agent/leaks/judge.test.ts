@@ -4,6 +4,7 @@ import { describe, test } from 'node:test'
 import fc from 'fast-check'
 
 import type { AttachmentRecord } from '#cni/attachment/record.ts'
+import { ipText } from '#ip/address.ts'
 import { aliasOf, ownerComment, ownerMark } from '#plugins/link/owner.ts'
 import { LeakFinder } from './finder.ts'
 import { nameOf, type AttachmentName, type Inventory } from './inventory.ts'
@@ -17,6 +18,7 @@ const nothing: Inventory = {
   linkRecords: [],
   caches: [],
   links: [],
+  proxies: [],
   rules: [],
   addresses: [],
   files: [],
@@ -115,6 +117,29 @@ describe('what is a leftover', () => {
     assert.deepEqual(kinds(judge({ ...nothing, links: [ifb, vethOf(a)] })), [], 'its pod lives')
     const records = [{ record: recordOf(a), sandbox: 'live' }] as const
     assert.deepEqual(kinds(judge({ ...nothing, records, links: [vethOf(a, false)] })), [])
+  })
+
+  test('a proxy neighbour that no record names', () => {
+    const ip = ipText('10.0.0.9')
+    const proxies = [{ index: 2, ip }]
+    assert.deepEqual(kinds(judge({ ...nothing, proxies })), ['proxy'])
+    const linkRecord = (ips: readonly string[]) => ({
+      plugin: 'neutron-veth',
+      ...a,
+      netns: '/run/netns/x',
+      netnsId: '4:1',
+      proxied: { card: 'eth0', ips: ips.map(ipText) },
+    })
+    for (const sandbox of ['live', 'unknown'] as const) {
+      const of = (ips: readonly string[]) => [{ record: linkRecord(ips), sandbox }]
+      assert.deepEqual(kinds(judge({ ...nothing, proxies, linkRecords: of(['10.0.0.8', ip]) })), [])
+      assert.deepEqual(kinds(judge({ ...nothing, proxies, linkRecords: of(['10.0.0.8']) })), ['proxy'])
+    }
+    // DEL takes it along.
+    const dead = [{ record: linkRecord([ip]), sandbox: 'gone' }] as const
+    assert.deepEqual(kinds(judge({ ...nothing, proxies, linkRecords: dead })), ['attachment'])
+    const unproved = judge({ ...nothing, hasRecords: false, proxies })
+    assert.deepEqual([unproved.leftovers, unproved.unclaimed.map(({ kind }) => kind)], [[], ['proxy']])
   })
 
   test('where no records are kept, nothing without one is a leftover', () => {

@@ -4,7 +4,7 @@ import type { AttachmentRecord } from '#cni/attachment/record.ts'
 import type { TableRef } from '#nft/table.ts'
 import { aliasOf, aliasPrefix, ownerMark } from '#plugins/link/owner.ts'
 import type { LinkRecord } from '#plugins/link/record.ts'
-import { nameOf, type AttachmentName, type Inventory, type SeenLink } from './inventory.ts'
+import { nameOf, type AttachmentName, type Inventory, type SeenLink, type SeenProxy } from './inventory.ts'
 
 /** What takes a leftover away. Each looks again before it does. */
 export type Removal =
@@ -12,6 +12,7 @@ export type Removal =
   | { readonly by: 'link-record'; readonly record: LinkRecord }
   | { readonly by: 'rules'; readonly table: TableRef; readonly mark: string }
   | { readonly by: 'link'; readonly index: number; readonly name: string; readonly alias: string }
+  | { readonly by: 'proxy'; readonly proxy: SeenProxy }
   | { readonly by: 'file'; readonly file: string }
 
 /** Why something is a leftover, or nobody's; `detail` has the name or the time that belongs to it. */
@@ -20,6 +21,7 @@ export type LeakReason =
   | 'del-unfinished'
   | 'rules-of-nobody'
   | 'link-of-nobody'
+  | 'proxy-of-nobody'
   | 'writer-killed'
   | 'address-torn'
   | 'address-of-nobody'
@@ -28,7 +30,7 @@ export type LeakReason =
 
 export interface Leftover {
   /** `attachment`: all that one plugin made for a sandbox that is gone. */
-  readonly kind: 'attachment' | 'rules' | 'link' | 'file'
+  readonly kind: 'attachment' | 'rules' | 'link' | 'proxy' | 'file'
   /** The same for the same leftover in another round. */
   readonly key: string
   readonly owner: AttachmentName | undefined
@@ -40,7 +42,7 @@ export interface Leftover {
 
 /** Somebody's, perhaps: nothing proves that it is Heddle's. It is told and never removed. */
 export interface Unclaimed {
-  readonly kind: 'address' | 'cache' | 'link' | 'rules'
+  readonly kind: 'address' | 'cache' | 'link' | 'proxy' | 'rules'
   readonly owner: Partial<AttachmentName>
   readonly object: string
   readonly reason: LeakReason
@@ -79,6 +81,7 @@ export function judge(inventory: Inventory): Judgement {
 const ownerless = (inventory: Inventory, known: Known): readonly Leftover[] => [
   ...rules(inventory, known),
   ...links(inventory, known),
+  ...proxies(inventory),
 ]
 
 /** Where no records are kept, what would be a leftover elsewhere. */
@@ -86,7 +89,7 @@ const unprovable = (inventory: Inventory, known: Known): readonly Unclaimed[] =>
   inventory.hasRecords
     ? []
     : ownerless(inventory, known).map(({ kind, owner, object, reason, detail }) => ({
-        kind: kind === 'link' ? kind : 'rules',
+        kind: kind === 'link' || kind === 'proxy' ? kind : 'rules',
         owner: owner ?? {},
         object,
         reason,
@@ -202,6 +205,22 @@ function links({ links: seen }: Inventory, { aliases, liveAliases }: Known): rea
       reason: 'link-of-nobody',
       detail: alias,
       removal: { by: 'link', index, name, alias },
+    }))
+}
+
+/** The record of a pod's link names its proxies before they are there, and goes after them. */
+function proxies({ proxies: seen, linkRecords: records }: Inventory): readonly Leftover[] {
+  const claimed = new Set(records.flatMap(({ record }) => record.proxied?.ips ?? []))
+  return seen
+    .filter(({ ip }) => !claimed.has(ip))
+    .map((proxy) => ({
+      kind: 'proxy',
+      key: `proxy ${proxy.index} ${proxy.ip}`,
+      owner: undefined,
+      object: proxy.ip,
+      reason: 'proxy-of-nobody',
+      detail: proxy.ip,
+      removal: { by: 'proxy', proxy },
     }))
 }
 

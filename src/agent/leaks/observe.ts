@@ -10,14 +10,25 @@ import { DEFAULT_DATA_DIR } from '#ipam/host-local/config.ts'
 import { ownerOf } from '#ipam/host-local/index.ts'
 import { tryParseIp } from '#ip/address.ts'
 import { kindOf, listLinks } from '#netlink/link.ts'
+import { listNeighs } from '#netlink/neigh.ts'
 import { hostNetns } from '#plugins/link/host-netns.ts'
 import { markOf, ownerMark } from '#plugins/link/owner.ts'
 import { allRecords, folderOf } from '#plugins/link/record.ts'
 import { listOwned } from '#plugins/rules/owned.ts'
 import { ownedTables } from '#plugins/rules/tables.ts'
 import { DATA_DIR as TUNING_DIR } from '#plugins/tuning/config.ts'
+import { HEDDLE_PROTOCOL } from '#state/protocol.ts'
 import { bootId } from '#sys/bootid.ts'
-import type { AttachmentName, Inventory, SeenAddress, SeenCache, SeenFile, SeenLink, SeenRules } from './inventory.ts'
+import type {
+  AttachmentName,
+  Inventory,
+  SeenAddress,
+  SeenCache,
+  SeenFile,
+  SeenLink,
+  SeenProxy,
+  SeenRules,
+} from './inventory.ts'
 import { sandboxes, type SandboxRef, type SandboxState } from './sandbox.ts'
 
 export interface ObserveOptions {
@@ -36,11 +47,13 @@ export async function observeLeaks({ host, busy, withAddresses }: ObserveOptions
   const caches = await cachesIn(cacheDir, stateOf)
   // From here on in one stretch, records after the kernel's objects: what an ADD makes has its record before.
   const links = seenLinks(host)
+  const proxies = seenProxies(host)
   const rules = seenRules(host)
   const folder = host.records
   return {
     hasRecords: folder !== undefined && existsSync(folder),
     links,
+    proxies,
     rules,
     caches,
     records: (folder === undefined ? [] : listRecords(folder)).map((record) => ({ record, sandbox: stateOf(record) })),
@@ -65,6 +78,11 @@ const seenLinks = (host: HostBase): readonly SeenLink[] =>
     if (alias === undefined || !alias.startsWith('heddle:')) return []
     return [{ index, name, alias, kind: kindOf(link) ?? '', hasPeerElsewhere: parentNetnsId !== undefined }]
   })
+
+const seenProxies = (host: HostBase): readonly SeenProxy[] =>
+  listNeighs(host.netlink, { proxy: true })
+    .filter(({ protocol }) => protocol === HEDDLE_PROTOCOL)
+    .map(({ index, ip }) => ({ index, ip }))
 
 function seenRules(host: HostBase): readonly SeenRules[] {
   const { nft } = hostNetns(host)

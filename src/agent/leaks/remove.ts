@@ -16,6 +16,7 @@ import { newestVersion } from '#cni/version.ts'
 import { findLink } from '#netlink/link.ts'
 import { prune } from '#plugins/firewall/by-nft.ts'
 import { hostNetns } from '#plugins/link/host-netns.ts'
+import { dropOrphan } from '#plugins/neutron-veth/proxies.ts'
 import { dropMark } from '#plugins/rules/owned.ts'
 import { modelOf } from '#plugins/rules/tables.ts'
 import { removeLink } from '#plugins/link/veth.ts'
@@ -59,6 +60,7 @@ async function removeNow({ removal, owner }: Leftover, options: RemoveOptions): 
     await removeLink(host.netlink, removal.index)
     return true
   }
+  if (removal.by === 'proxy') return dropOrphan(host, removal.proxy)
   rmSync(removal.file, { force: true })
   return true
 }

@@ -42,7 +42,7 @@ const schema = v.object({
   /** What a card's physical function enforced before, where it is one's virtual function. */
   vf: v.optional(vfSchema),
   /** Addresses of the pod that a card of the host answers for. */
-  proxied: v.optional(v.array(ipSchema)),
+  proxied: v.optional(v.object({ card: v.string(), ips: v.array(ipSchema) })),
   /** A link of the host that pods share; it goes with the last of them. */
   shared: v.optional(v.string()),
 })
@@ -74,7 +74,11 @@ export const removeRecord = (host: PluginHost, network: string, attachment: Atta
   rmSync(fileOf(host, network, attachment), { force: true })
 
 /** The records that one plugin left, for one network or for all. */
-export const listRecords = (host: PluginHost, plugin: string, network?: string): readonly LinkRecord[] =>
+export const listRecords = (
+  host: Pick<PluginHost, 'root' | 'log'>,
+  plugin: string,
+  network?: string,
+): readonly LinkRecord[] =>
   allRecords(host).filter((record) => record.plugin === plugin && (network === undefined || record.network === network))
 
 /** Those of every plugin. */

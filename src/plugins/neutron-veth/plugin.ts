@@ -144,8 +144,8 @@ async function share(
   if (!conf.proxyNeighbours && conf.dummy === '') return
   const proxied = conf.proxyNeighbours ? ips : []
   using _lock = await lockShared(host)
-  // Its own record is the first to be undone last: what it names goes before.
-  record({ plugin: TYPE, input, host, pod, undo }, { proxied: [...proxied], shared: conf.dummy })
+  const shared = conf.dummy === '' ? {} : { shared: conf.dummy }
+  record({ plugin: TYPE, input, host, pod, undo }, { proxied: { card: card.name, ips: [...proxied] }, ...shared })
   undo.add('what pods share', () => unshare(host, readRecord(host, input.config.name, input)))
   host.failpoint('neutron-veth.recorded')
   if (conf.dummy !== '') ensureDummy(host, conf.dummy, conf.gateways[4], conf.what)

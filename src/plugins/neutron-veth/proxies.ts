@@ -25,7 +25,7 @@ export const TYPE = 'neutron-veth'
 const LOCK_MS = 20_000
 
 /** Alone with what pods share on the host; the lock's file goes with the lock. Throws CniError 11 after 20 seconds. */
-export async function lockShared(host: PluginHost): Promise<Disposable> {
+export async function lockShared(host: Pick<PluginHost, 'root'>): Promise<Disposable> {
   const folder = join(host.root, '/run/heddle')
   const path = join(folder, `${TYPE}.lock`)
   mkdirSync(folder, { recursive: true, mode: 0o755 })
@@ -45,7 +45,7 @@ export async function lockShared(host: PluginHost): Promise<Disposable> {
 }
 
 /** What the card needs for it. Its delay is for networks with several proxies; the first packet to each pod would wait for it, up to 0.8 s. */
-function sysctlsOf(host: PluginHost, card: string, families: ReadonlySet<4 | 6>): readonly Sysctl[] {
+function sysctlsOf(host: Pick<PluginHost, 'netlink'>, card: string, families: ReadonlySet<4 | 6>): readonly Sysctl[] {
   const { fd } = hostNetns(host)
   const strict = ['all', card].map((name) => Number(readSysctl(fd, ['ipv4', 'conf', name, 'rp_filter']) ?? 0))
   const v4: readonly Sysctl[] = [
@@ -75,7 +75,7 @@ export function keepListening(host: PluginHost, card: string): void {
 }
 
 /** The card is ready to answer for pods. */
-export const readyCard = (host: PluginHost, card: string, families: ReadonlySet<4 | 6>): void =>
+export const readyCard = (host: Pick<PluginHost, 'netlink'>, card: string, families: ReadonlySet<4 | 6>): void =>
   writeSysctls(hostNetns(host).fd, sysctlsOf(host, card, families))
 
 const proxyOf = (index: number, ip: IpText) => ({ index, ip, proxy: true, protocol: HEDDLE_PROTOCOL }) as const
@@ -89,10 +89,10 @@ export const putProxies = (host: Pick<PluginHost, 'netlink'>, card: Link, ips: r
 
 /** Under the lock: takes away what the record names, unless another pod has come to have the address. On every card: names change. */
 export function dropProxies(host: PluginHost, record: LinkRecord): void {
-  const ips = new Set(record.proxied ?? [])
+  const ips = new Set(record.proxied?.ips ?? [])
   for (const other of listRecords(host, TYPE)) {
     if (isSame(other, record)) continue
-    for (const ip of other.proxied ?? []) ips.delete(ip)
+    for (const ip of other.proxied?.ips ?? []) ips.delete(ip)
   }
   if (ips.size === 0) return
   for (const { index, ip, protocol } of listNeighs(host.netlink, { proxy: true })) {
@@ -103,6 +103,20 @@ export function dropProxies(host: PluginHost, record: LinkRecord): void {
       if (!hasCode(error, 'ENOENT', 'ENODEV')) throw error
     }
   }
+}
+
+/** One that no record names, looked for again under the lock. False where there is none any more, or somebody's. */
+export async function dropOrphan(
+  host: Pick<PluginHost, 'netlink' | 'root' | 'log'>,
+  { index, ip }: { readonly index: number; readonly ip: IpText },
+): Promise<boolean> {
+  using _lock = await lockShared(host)
+  if (listRecords(host, TYPE).some(({ proxied }) => proxied?.ips.includes(ip) === true)) return false
+  const isThere = listNeighs(host.netlink, { index, proxy: true }).some(
+    (neigh) => neigh.ip === ip && neigh.protocol === HEDDLE_PROTOCOL,
+  )
+  if (isThere) deleteNeigh(host.netlink, { index, ip, proxy: true })
+  return isThere
 }
 
 export const isSame = (a: LinkRecord, b: LinkRecord): boolean =>

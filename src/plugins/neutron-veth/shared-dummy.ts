@@ -53,7 +53,7 @@ function create(host: PluginHost, name: string, what: string): void {
 /** Removes it with the last pod that has it. */
 export async function dropDummy(host: PluginHost, record: LinkRecord): Promise<void> {
   const name = record.shared
-  if (name === undefined || name === '') return
+  if (name === undefined) return
   if (listRecords(host, TYPE).some((other) => other.shared === name && !isSame(other, record))) return
   const link = findLink(host.netlink, name)
   if (link?.alias === ALIAS) await removeLink(host.netlink, link.index)
