@@ -1,6 +1,7 @@
 /** Everything that the agent counts. docs/metrics.md describes each; a test compares the two. */
 
 import { Registry, type Counter, type Gauge, type Histogram } from './metrics.ts'
+import { nicMetrics, type NicMetrics } from './nics/nic-metrics.ts'
 import { relayMetrics, type RelayMetrics } from './relay-metrics.ts'
 
 export interface AgentMetrics {
@@ -26,6 +27,7 @@ export interface AgentMetrics {
   readonly leaseLeft: Gauge
   readonly leasesDoubtful: Gauge
   readonly relay: RelayMetrics
+  readonly nics: NicMetrics
   readonly extensionCommands: Counter
   readonly cloudPasses: Counter
   readonly cloudChanges: Counter
@@ -156,6 +158,7 @@ export function agentMetrics(build: { readonly version: string; readonly node: s
       help: 'Peers that are kept although etcd no longer lists them, because its list cannot be trusted.',
     }),
     relay: relayMetrics(registry),
+    nics: nicMetrics(registry),
     annotationPatches: registry.counter({ name: 'heddle_node_patches', help: 'Patches of the own Node, by outcome.' }),
     extensionCommands: registry.counter({
       name: 'heddle_extension_commands',

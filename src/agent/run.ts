@@ -14,6 +14,7 @@ import { HealthServer, type Pages } from './health-server.ts'
 import { Health } from './health.ts'
 import { lockAgent } from './lock.ts'
 import { errorFields, openLog, type Log } from './log.ts'
+import { startNicService } from './nics/nic-service.ts'
 import type { AgentOptions } from './options.ts'
 import { reportState } from './state-report.ts'
 import { openRelay } from './relay.ts'
@@ -37,6 +38,7 @@ export async function runAgent(options: AgentOptions, version: string, signal: A
     stack.use(await HealthServer.listen(options.health, health, metrics.registry, pages))
   if (options.dhcp) stack.use(startDhcpService(paths.dhcpSocket, metrics, health, log))
   stack.use(await openCniService(paths, metrics, health, log, options))
+  stack.use(startNicService({ paths, cluster, metrics, health, log, userAgent: `heddle-agent/${version}` }))
   if (cluster !== undefined) {
     const datastore = openDatastore({ cluster, paths, metrics, log, userAgent: `heddle-agent/${version}` })
     const { relaySocket: socket } = paths
