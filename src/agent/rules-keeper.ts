@@ -22,6 +22,8 @@ const MOST_MS = 30_000
 /** So often in a row it is put back at once; after that somebody fights, and it takes twice as long each time. */
 const PATIENCE = 8
 const CALM_MS = 60_000
+/** What no event told of is found by then: a port that a DEL could not give back, say. */
+const TICK_MS = 60_000
 
 /** How long to wait before the rules are put back for the n-th time in a row. */
 export const pauseBefore = (times: number): number =>
@@ -30,6 +32,7 @@ export const pauseBefore = (times: number): number =>
 export class RulesKeeper implements AsyncDisposable {
   readonly #options: RulesKeeperOptions
   readonly #watch: RulesetWatch
+  readonly #ticks: NodeJS.Timeout
   #timer: NodeJS.Timeout | undefined
   #running: Promise<void> | undefined
   #isWanted = false
@@ -44,6 +47,9 @@ export class RulesKeeper implements AsyncDisposable {
     this.#options = options
     const { fd, nft } = hostNetns(options.host)
     this.#watch = new RulesetWatch((event) => this.#onEvent(event), { netns: fd, own: [nft] }).unref()
+    this.#ticks = setInterval(() => {
+      if (this.#timer === undefined) this.#soon(0)
+    }, TICK_MS).unref()
     this.#soon(0)
   }
 
@@ -51,6 +57,7 @@ export class RulesKeeper implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#ended = true
     clearTimeout(this.#timer)
+    clearInterval(this.#ticks)
     this.#watch[Symbol.dispose]()
     await this.#running
   }
@@ -72,6 +79,7 @@ export class RulesKeeper implements AsyncDisposable {
     }
     clearTimeout(this.#timer)
     this.#timer = setTimeout(() => {
+      this.#timer = undefined
       this.#running = this.#restore().finally(() => {
         this.#running = undefined
         if (this.#isWanted) {
