@@ -8,7 +8,7 @@ import { existsSync, readFileSync } from 'node:fs'
 import { basename, extname } from 'node:path'
 
 import { runTool } from './setup/problem.mjs'
-import { SLOW } from './vm/files.mjs'
+import { OUTSIDE, SLOW } from './vm/files.mjs'
 import { compare } from './vm/where.mjs'
 
 /** As of `npm run test:vm`: this machine cannot do it. */
@@ -20,9 +20,6 @@ const read = (path) =>
     .split('\n')
     .filter((line) => line !== '')
     .map((line) => JSON.parse(line))
-
-/** A released flanneld, which npm run test:interop builds, and a kube-apiserver. */
-const OUTSIDE = ['test/interop/flannel.test.ts', 'test/kube/conformance.test.ts']
 
 /** @param {readonly string[]} lines @param {string} what */
 function tell(lines, what) {

@@ -99,6 +99,7 @@ await runTool('test:vm', async () => {
     'UV_THREADPOOL_SIZE=16',
     // In one file and without types, it starts in half the time.
     `HEDDLE_BIN=${join(root, 'dist/bin/heddle')}`,
+    ...['HEDDLE_FLANNELD'].flatMap((name) => (process.env[name] === undefined ? [] : [`${name}=${process.env[name]}`])),
     ...Object.entries(cacheEnv).map(([name, value]) => `${name}=${value}`),
   ]
   const isCommand = args[0] === '--command'
