@@ -4,6 +4,7 @@ import type { Group } from '#lab/check/cases.ts'
 import type { Outcome, Report } from '#lab/check/report.ts'
 import { runCheck } from '#lab/check/run.ts'
 import type { LabView, PodView } from '#lab/check/view.ts'
+import { cloudChecks } from '#lab/cloud/check.ts'
 import { observeLab, requireNamespaces } from '#lab/observe.ts'
 import { planLab } from '#lab/plan.ts'
 import { requireRecord } from '#lab/record.ts'
@@ -24,14 +25,15 @@ export interface CheckFlags {
 }
 
 export async function runLabCheck(name: string, { json, timeout }: CheckFlags): Promise<void> {
-  const { record } = requireRecord(name)
+  const { record, paths } = requireRecord(name)
   const plan = planLab(record.spec)
   requireNamespaces(plan)
   const view = observeLab(plan)
   const pods = view.nodes.flatMap((node) => node.pods)
   if (!json) print(say('lab.check.begin', { name, pods: pods.length, nodes: view.nodes.length }), '')
   const start = performance.now()
-  const report = await runCheck(view, { timeoutMs: timeout * 1000 })
+  const checks = plan.cloud === undefined ? undefined : await cloudChecks(plan, plan.cloud, paths, view)
+  const report = await runCheck(view, { timeoutMs: timeout * 1000, checks })
   const ms = performance.now() - start
   print(json ? JSON.stringify(jsonOf(name, report, ms), undefined, 2) : textOf(report, view, ms))
   if (!report.ok) process.exitCode = EXIT_FAILED
@@ -73,7 +75,7 @@ function textOf(report: Report, view: LabView, ms: number): string {
 function matrix(report: Report, view: LabView, family: 4 | 6): string {
   const pods = view.nodes.flatMap((node) => node.pods)
   if (pods.length < 2 || pods.length > MATRIX_PODS) return ''
-  const asked = report.outcomes.filter(({ check }) => check.group === 'pod-pod' && check.family === family)
+  const asked = report.outcomes.filter(({ check }) => check.kind === 'reach' && check.family === family)
   const between = (from: PodView, to: PodView): Outcome | undefined =>
     asked.find(({ check }) => check.from === from && check.to === to)
   const columns: Column<PodView>[] = [

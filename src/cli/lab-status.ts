@@ -23,7 +23,8 @@ const aliveText = ({ pid, alive }: { readonly pid: number | null; readonly alive
 const namespaceOf = ({ netns }: { readonly netns: string }): string => netns.replace('/run/netns/', '')
 
 function textOf(status: LabStatus): string {
-  const { name, backend, topology } = status
+  const { name, topology, cloud } = status
+  const backend = cloud === null ? status.backend : `${cloud.kind}/${cloud.mode}`
   const nodes = table<NodeStatus>(
     [
       { title: say('lab.column.node'), value: (node) => node.name },
@@ -63,6 +64,7 @@ function textOf(status: LabStatus): string {
     pods,
     '',
     say('lab.status.api', { url: status.apiServer ?? '-', state: aliveText(status.keeper) }),
+    ...(cloud === null ? [] : [say('lab.status.cloud', { clouds: cloud.clouds, state: aliveText(cloud.process) })]),
     say('lab.status.kubeconfig', { path: status.kubeconfig }),
     say('lab.status.logs', { path: `${status.directory}/{keeper.log,nodes/*/agent.log}` }),
   ].join('\n')
@@ -108,7 +110,8 @@ function rowOf(name: string): Row {
   try {
     const record = readRecord(labPaths(name))
     if (record === undefined) return { name, phase: 'damaged' }
-    const { backend, topology, nodes, podsPerNode } = record.spec
+    const { topology, nodes, podsPerNode, cloud } = record.spec
+    const backend = cloud === undefined ? record.spec.backend : `${cloud.kind}/${cloud.mode}`
     return { name, phase: record.phase, backend, topology, nodes, pods: nodes * podsPerNode, created: record.created }
   } catch (error) {
     if (error instanceof LabError) return { name, phase: 'damaged' }

@@ -28,10 +28,14 @@ function stepText(step: Step): string {
       return say('lab.step.network', step)
     case 'api':
       return say('lab.step.api', step)
+    case 'cloud':
+      return say('lab.step.cloud', step)
     case 'agents':
       return say('lab.step.agents', step)
     case 'pods':
       return say('lab.step.pods', step)
+    case 'floating-ips':
+      return say('lab.step.floating-ips')
     case 'pods-deleted':
       return say('lab.step.pods-deleted', { pods: step.pods - step.failures.length })
     case 'processes-ended':

@@ -1,5 +1,8 @@
 /** `heddle lab up` and `down`: what they say while they work. */
 
+import { MEMBER_CLOUD } from '#lab/cloud/clouds-yaml.ts'
+import { GUARD } from '#lab/cloud/guard.ts'
+import { cloudPaths } from '#lab/cloud/state.ts'
 import { observeLab } from '#lab/observe.ts'
 import { labDown } from '#lab/down.ts'
 import { familiesOf, labSpec, type LabSpec } from '#lab/spec.ts'
@@ -29,7 +32,12 @@ export async function runUp({ spec: given, keep, timeout }: UpFlags): Promise<vo
   const families = familiesOf(spec)
     .map((family) => `IPv${family}`)
     .join(' + ')
-  print(style('heading', say('lab.up.begin', { ...spec, pods: spec.podsPerNode, families })))
+  const counts = { name: spec.name, nodes: spec.nodes, pods: spec.podsPerNode }
+  const begin =
+    spec.cloud === undefined
+      ? say('lab.up.begin', { ...counts, backend: spec.backend, topology: spec.topology, families })
+      : say('lab.up.beginCloud', { ...counts, mode: spec.cloud.mode })
+  print(style('heading', begin))
   const interrupt = new AbortController()
   const onSignal = (): void => interrupt.abort()
   process.once('SIGINT', onSignal).once('SIGTERM', onSignal)
@@ -37,8 +45,10 @@ export async function runUp({ spec: given, keep, timeout }: UpFlags): Promise<vo
     const patience = timeout === undefined ? {} : { timeoutMs: timeout * 1000 }
     const lab = await labUp(spec, { onStep: printStep, keep, ...patience, signal: interrupt.signal })
     print(style('good', say('lab.up.end', { seconds: seconds(performance.now() - start) })), '')
-    await printPair(lab)
-    printTry(lab)
+    if (lab.plan.cloud === undefined) {
+      await printPair(lab)
+      printTry(lab)
+    } else printCloudTry(lab)
   } finally {
     process.off('SIGINT', onSignal).off('SIGTERM', onSignal)
   }
@@ -89,6 +99,25 @@ function printTry({ plan, record }: Lab): void {
     ],
     [`${commandName} lab down${flag}`, say('lab.try.down')],
   ]
+  printRows(rows)
+}
+
+function printCloudTry({ paths, record, plan }: Lab): void {
+  const flag = nameFlag(record.spec.name)
+  const lab = `${commandName} lab`
+  const { cloudsYaml } = cloudPaths(paths.directory)
+  printRows([
+    [`${lab} status${flag}`, say('lab.try.status')],
+    [`${lab} check${flag}`, say('lab.try.check')],
+    [`${lab} exec${flag} ${plan.nodes[0]?.name} -- ip addr`, say('lab.try.exec')],
+    [`${lab} exec${flag} router -- ip route`, say('lab.try.router')],
+    [`${lab} exec${flag} fabric -- nft list table ${GUARD.family} ${GUARD.name}`, say('lab.try.guard')],
+    [`OS_CLIENT_CONFIG_FILE=${cloudsYaml} OS_CLOUD=${MEMBER_CLOUD} openstack port list`, say('lab.try.openstack')],
+    [`${lab} down${flag}`, say('lab.try.down')],
+  ])
+}
+
+function printRows(rows: readonly (readonly [string, string])[]): void {
   const width = Math.max(...rows.map(([command]) => widthOf(command)))
   print(style('heading', say('lab.try.title')))
   for (const [command, text] of rows) {

@@ -1,5 +1,6 @@
 /** Prints a packet's way: every kernel entry in its command's own notation, with a sentence on what it decides. */
 
+import { commandName } from '#lab/program.ts'
 import { LabError } from '#lab/error.ts'
 import type { LabView, PodView } from '#lab/check/view.ts'
 import { walkOnce } from '#lab/check/walk-once.ts'
@@ -98,6 +99,10 @@ export async function runWay(
 ): Promise<void> {
   const { record } = requireRecord(name)
   const plan = planLab(record.spec)
+  if (plan.cloud !== undefined) {
+    const remedy = `Ask the kernels: ${commandName} lab exec ${plan.nodes[0]?.name} -- ip route get ADDRESS`
+    throw new LabError('bad-spec', say('lab.way.cloud'), remedy)
+  }
   requireNamespaces(plan)
   const view = observeLab(plan)
   const pair = from === undefined && to === undefined ? shownPair(view) : [podNamed(view, from), podNamed(view, to)]

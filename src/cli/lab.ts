@@ -3,6 +3,7 @@
 import { readFileSync } from 'node:fs'
 import { Command, InvalidArgumentError, Option } from 'commander'
 
+import { startCloud } from '#lab/cloud/cloud.ts'
 import { LabError } from '#lab/error.ts'
 import { labExec } from '#lab/exec.ts'
 import { startKeeper } from '#lab/keeper.ts'
@@ -10,7 +11,15 @@ import { planLab } from '#lab/plan.ts'
 import { ownProgram } from '#lab/program.ts'
 import { requireRecord } from '#lab/record.ts'
 import { hold, isRootless, needsUserNamespace, runInUserNamespace } from '#lab/rootless.ts'
-import { backends, defaultSpec, topologies, type LabBackend, type LabTopology } from '#lab/spec.ts'
+import {
+  backends,
+  cloudModes,
+  defaultSpec,
+  topologies,
+  type CloudMode,
+  type LabBackend,
+  type LabTopology,
+} from '#lab/spec.ts'
 import { CliError } from './fail.ts'
 import { runLabCheck } from './lab-check.ts'
 import { runList, runStatus } from './lab-status.ts'
@@ -28,6 +37,9 @@ interface UpOptions extends Named {
   readonly pods: number
   readonly backend: LabBackend
   readonly topology: LabTopology
+  readonly cloud?: 'neutron'
+  readonly mode: CloudMode
+  readonly filterDelay: number
   readonly ipv6: boolean
   readonly ipv6Only: boolean
   readonly timeout?: number
@@ -53,13 +65,26 @@ export function labCommand(): Command {
     .addOption(
       new Option('--topology <topology>', say('lab.option.topology')).choices(topologies).default(defaultSpec.topology),
     )
+    .addOption(new Option('--cloud <kind>', say('lab.option.cloud')).choices(['neutron']))
+    .addOption(new Option('--mode <mode>', say('lab.option.mode')).choices(cloudModes).default('veth'))
+    .option('--filter-delay <ms>', say('lab.option.filterDelay'), count, 0)
     .option('--ipv6', say('lab.option.ipv6'), false)
     .option('--ipv6-only', say('lab.option.ipv6Only'), false)
     .option('--timeout <seconds>', say('lab.option.timeout'), count)
     .option('--keep', say('lab.option.keep'), false)
-    .action(({ pods, keep, timeout, ipv6Only, ipv6, ...spec }: UpOptions) =>
+    .action(({ pods, keep, timeout, ipv6Only, ipv6, cloud: kind, mode, filterDelay, ...spec }: UpOptions) =>
       guarded({ verb: 'up', name: spec.name }, () =>
-        runUp({ spec: { ...spec, ipv4: !ipv6Only, ipv6: ipv6 || ipv6Only, podsPerNode: pods }, keep, timeout }),
+        runUp({
+          spec: {
+            ...spec,
+            ipv4: !ipv6Only,
+            ipv6: ipv6 || ipv6Only,
+            podsPerNode: pods,
+            ...(kind === undefined ? {} : { cloud: { kind, mode, filterDelayMs: filterDelay } }),
+          },
+          keep,
+          timeout,
+        }),
       ),
     )
 
@@ -117,6 +142,7 @@ export function labCommand(): Command {
   named('keeper', 'serves the API and runs the agents of a lab; started by `heddle lab up`', true).action(
     ({ name }: Named) => runKeeper(name),
   )
+  named('cloud', "runs a lab's cloud; started by its keeper", true).action(({ name }: Named) => runCloud(name))
   lab
     .command('holder', { hidden: true })
     .description('keeps the namespaces of labs without root; started by `heddle lab up`')
@@ -164,6 +190,17 @@ async function guarded(
     }
     throw error
   }
+}
+
+/** Until it is asked to end. */
+async function runCloud(name: string): Promise<void> {
+  const { record, paths } = requireRecord(name)
+  const plan = planLab(record.spec)
+  if (plan.cloud === undefined) return
+  const { promise: asked, resolve: stop } = Promise.withResolvers<void>()
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => stop())
+  await using _cloud = await startCloud(plan, plan.cloud, paths)
+  await asked
 }
 
 /** Descriptors 3 and 4 are the listening sockets that `up` hands over. */

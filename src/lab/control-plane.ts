@@ -2,6 +2,7 @@
 
 import { spawn } from 'node:child_process'
 import { closeSync, openSync, writeFileSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { ipText } from '#ip/address.ts'
 import { familyOf } from '#ip/prefix.ts'
 import { nativeSys } from '#sys/addon.ts'
@@ -66,5 +67,16 @@ export function startControlPlane({ record, plan, paths }: Lab, program: Program
     closeSync(log)
     sys.close(host)
     sys.close(fabric)
+  }
+}
+
+/** Work that is pointless when the keeper ends. */
+export async function whileRunning<T>(ended: Promise<never>, work: () => Promise<T>): Promise<T> {
+  try {
+    return await Promise.race([work(), ended])
+  } catch (error) {
+    // A keeper that dies is first seen as a broken connection; its end is the better reason.
+    await Promise.race([ended, sleep(100)])
+    throw error
   }
 }

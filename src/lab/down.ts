@@ -129,7 +129,7 @@ async function deletePods(plan: LabPlan, paths: LabPaths, processes: LabProcesse
       const worker = async (): Promise<void> => {
         for (let next = queue.shift(); next !== undefined && !late.aborted; next = queue.shift()) {
           const { node, pod } = next
-          await podRuntime(node, paths, program)
+          await podRuntime(plan, node, paths, program)
             .del(pod)
             .catch((error: unknown) => failures.push(`${pod.name}: ${messageOf(error)}`))
           open.delete(pod.name)

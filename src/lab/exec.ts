@@ -21,13 +21,14 @@ export function namespaceOf(
     ...podsOf(plan).map((pod) => [pod.name, pod.namespace] as const),
     ['outside', plan.outside.namespace] as const,
     ['fabric', plan.fabric.namespace] as const,
+    ...(plan.cloud === undefined ? [] : [['router', plan.cloud.router] as const]),
   ])
   const namespace = places.get(place)
   if (namespace === undefined) {
     throw new LabError(
       'not-found',
       `lab ${lab} has no node or pod ${JSON.stringify(place)}`,
-      `It has ${plan.nodes[0]?.name} to ${plan.nodes.at(-1)?.name}, ${podsOf(plan)[0]?.name} to ${podsOf(plan).at(-1)?.name}, outside and fabric.`,
+      `It has ${[...places.keys()].join(', ')}.`,
     )
   }
   if (!isNamespaceFile(netnsPath(namespace))) {

@@ -11,6 +11,8 @@ import { startApiServer, type ApiServer } from '#kube/server/server.ts'
 import { parseJson } from '#kube/body.ts'
 import type { KubeObject } from '#kube/resource.ts'
 import { flannelConfigMap, FLANNEL_CONFIGMAP, FLANNEL_NAMESPACE, flannelNamespace, nodeObject } from './objects.ts'
+import { readyFile } from './cloud/cloud.ts'
+import { cloudAgentArguments, cloudProcess } from './cloud/processes.ts'
 import { netnsPath, type LabPaths } from './paths.ts'
 import type { LabPlan } from './plan.ts'
 import { MARK, processOf } from './process.ts'
@@ -37,12 +39,14 @@ export async function startKeeper({ record, plan, paths, program, sockets }: Kee
   const supervisor = new Supervisor(write)
   write()
   const ended = new AbortController()
+  const cloud = plan.cloud === undefined ? [] : [cloudProcess(record, paths, program)]
+  for (const process of cloud) supervisor.start(process)
   const agents = plan.nodes.map(({ name, namespace }): Supervised => {
     const own = paths.node(name)
     return {
       name,
       file: program.file,
-      args: [...program.args, 'agent', ...agentArguments(name, paths)],
+      args: [...program.args, 'agent', ...agentArguments(plan, name, paths)],
       env: labEnvironment({ [MARK]: record.id }),
       netns: netnsPath(namespace),
       log: own.log,
@@ -50,13 +54,20 @@ export async function startKeeper({ record, plan, paths, program, sockets }: Kee
   })
   // The first ones before the API, so that they load while it does: their connections wait in the listening socket's queue.
   const atOnce = availableParallelism() * 4
-  for (const agent of agents.slice(0, atOnce)) supervisor.start(agent)
+  const first = plan.cloud === undefined ? agents.slice(0, atOnce) : []
+  for (const agent of first) supervisor.start(agent)
   try {
     const api = await startApiServer({ listen: sockets.map((fd) => ({ fd })) })
     // Before the first request can be read: nothing has been awaited since the sockets listen.
     seed(api, plan)
     const isLoaded = ({ name }: Supervised): boolean => existsSync(paths.node(name).cniSocket)
-    const others = startOthers(supervisor, agents, atOnce, isLoaded, ended.signal)
+    const others = startOthers(
+      supervisor,
+      agents,
+      first,
+      { atOnce, isLoaded, isTime: () => plan.cloud === undefined || existsSync(readyFile(paths)) },
+      ended.signal,
+    )
     return {
       api,
       async [Symbol.asyncDispose]() {
@@ -76,16 +87,22 @@ export async function startKeeper({ record, plan, paths, program, sockets }: Kee
 async function startOthers(
   supervisor: Supervisor,
   agents: readonly Supervised[],
-  atOnce: number,
-  isLoaded: (agent: Supervised) => boolean,
+  first: readonly Supervised[],
+  how: {
+    readonly atOnce: number
+    readonly isLoaded: (agent: Supervised) => boolean
+    /** False: what agents need is not there yet. */
+    readonly isTime: () => boolean
+  },
   signal: AbortSignal,
 ): Promise<void> {
-  const waiting = agents.slice(atOnce)
-  let loading = agents.slice(0, atOnce)
+  const waiting = agents.slice(first.length)
+  let loading = [...first]
   while (waiting.length > 0 && !signal.aborted) {
     await sleep(POLL_MS)
-    loading = loading.filter((agent) => !isLoaded(agent))
-    for (const agent of waiting.splice(0, atOnce - loading.length)) {
+    if (!how.isTime()) continue
+    loading = loading.filter((agent) => !how.isLoaded(agent))
+    for (const agent of waiting.splice(0, how.atOnce - loading.length)) {
       if (signal.aborted) return
       supervisor.start(agent)
       loading.push(agent)
@@ -96,8 +113,9 @@ async function startOthers(
 const POLL_MS = 20
 
 /** Flags of a node's agent: everything of it below the node's own directory. */
-export function agentArguments(node: string, paths: LabPaths): string[] {
+export function agentArguments(plan: LabPlan, node: string, paths: LabPaths): string[] {
   const own = paths.node(node)
+  if (plan.cloud !== undefined) return cloudAgentArguments(node, paths)
   return [
     ['--node-name', node],
     ['--kubeconfig', paths.innerKubeconfig],
@@ -116,8 +134,10 @@ function seed({ api }: ApiServer, plan: LabPlan): void {
     if (type === undefined) throw new Error(`the API server knows no ${plural}`)
     api.create({ type, namespace, name }, parseJson(JSON.stringify(body)))
   }
-  create('namespaces', flannelNamespace())
-  create('configmaps', flannelConfigMap(plan))
+  if (plan.cloud === undefined) {
+    create('namespaces', flannelNamespace())
+    create('configmaps', flannelConfigMap(plan))
+  }
   const now = new Date()
   for (const node of plan.nodes) create('nodes', nodeObject(node, now))
 }

@@ -1,6 +1,9 @@
 /** The lab's network configuration, in the files that a cluster with flannel has. */
 
+import * as v from 'valibot'
 import { familyOf } from '#ip/prefix.ts'
+import { cloudConf } from './cloud/network.ts'
+import type { LabPaths } from './paths.ts'
 import type { LabPlan } from './plan.ts'
 
 /** CNI's name of the pod network, as in flannel's manifest. */
@@ -28,5 +31,25 @@ export const cniConf = (): object => ({
   ],
 })
 
+/** The configuration list of this lab's nodes. */
+export const confOf = (plan: LabPlan, paths: LabPaths): object =>
+  plan.cloud === undefined ? cniConf() : cloudConf(plan.cloud, paths)
+
 /** The objects' text in files and in the ConfigMap. */
 export const jsonText = (value: object): string => `${JSON.stringify(value, undefined, 2)}\n`
+
+/** Plugins of a configuration list, in their order, with the address book that the first one asks. */
+export function pluginsOf(conf: object): string {
+  const Conf = v.object({
+    plugins: v.array(v.looseObject({ type: v.string(), ipam: v.optional(v.looseObject({ type: v.string() })) })),
+  })
+  const { plugins } = v.parse(Conf, conf)
+  // flannel's delegates are named by nobody but flannel.
+  return plugins
+    .flatMap(({ type, ipam }) => [
+      type,
+      ...(type === 'flannel' ? ['bridge', 'host-local'] : []),
+      ...(ipam === undefined ? [] : [ipam.type]),
+    ])
+    .join(', ')
+}

@@ -80,7 +80,7 @@ test('pods: the first of a node has host ports, in the object and for the plugin
 
 test('every path of an agent lies in its own directory; a directory too deep for sockets is refused', () => {
   const paths = labPaths('lab', '/run/heddle/lab')
-  const flags = agentArguments('worker-1', paths)
+  const flags = agentArguments(planLab(labSpec({})), 'worker-1', paths)
   for (const flag of ['--root', '--socket', '--health-listen'])
     assert.match(flags[flags.indexOf(flag) + 1] ?? '', /^\/run\/heddle\/lab\/lab\/nodes\/worker-1\//)
   assert.throws(() => labPaths('lab', `/tmp/${'x'.repeat(80)}`), {

@@ -72,6 +72,10 @@ export function nodeObject(node: NodePlan, now: Date): Node {
 export const readyCondition = (now: Date): NodeCondition =>
   condition('Ready', 'True', 'KubeletReady', 'kubelet is posting ready status', now)
 
+/** What a cloud's controller says of a node whose networks are there. */
+export const networkCondition = (now: Date): NodeCondition =>
+  condition('NetworkUnavailable', 'False', 'NeutronIsUp', "The node's port is bound", now)
+
 /** True once the node's agent has cleared the condition that the node was registered with. */
 export const isNetworkAvailable = (node: Node): boolean =>
   node.status?.conditions?.some(({ type, status }) => type === 'NetworkUnavailable' && status === 'False') ?? false

@@ -4,10 +4,10 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { parseConfList, type ConfList } from '#cni/runtime/conflist.ts'
 import { createRuntime, type AttachmentRequest, type Runtime } from '#cni/runtime/runtime.ts'
 import { CniError } from '#cni/errors.ts'
-import { cniConf, jsonText } from './network.ts'
+import { confOf, jsonText } from './network.ts'
 import { POD_NAMESPACE } from './objects.ts'
 import { netnsPath, type LabPaths } from './paths.ts'
-import { POD_PORT, type NodePlan, type PodPlan } from './plan.ts'
+import { POD_PORT, type LabPlan, type NodePlan, type PodPlan } from './plan.ts'
 import type { Program } from './program.ts'
 
 export interface PodRuntime {
@@ -20,7 +20,7 @@ const RETRY_MS = 50
 const TRY_AGAIN = 11
 
 /** The runtime of one node: plugins start in its namespace and talk to its agent. */
-export function podRuntime(node: NodePlan, paths: LabPaths, program: Program): PodRuntime {
+export function podRuntime(plan: LabPlan, node: NodePlan, paths: LabPaths, program: Program): PodRuntime {
   const own = paths.node(node.name)
   const runtime: Runtime = createRuntime({
     path: [program.plugins],
@@ -29,7 +29,7 @@ export function podRuntime(node: NodePlan, paths: LabPaths, program: Program): P
     env: { HEDDLE_SOCKET: own.cniSocket },
     deadlineMs: 30_000,
   })
-  const list: ConfList = parseConfList(jsonText(cniConf()), 'the lab')
+  const list: ConfList = parseConfList(jsonText(confOf(plan, paths)), 'the lab')
   return {
     async add(pod, timeoutMs) {
       const deadline = Date.now() + timeoutMs

@@ -3,11 +3,15 @@
 import { existsSync } from 'node:fs'
 import type { CidrText, IpText } from '#ip/text.ts'
 import { observeLab } from './observe.ts'
-import { netnsPath } from './paths.ts'
+import { readyFile } from './cloud/cloud.ts'
+import type { CloudPlan } from './cloud/plan.ts'
+import { CLOUD_PROCESS } from './cloud/processes.ts'
+import { cloudPaths } from './cloud/state.ts'
+import { netnsPath, type LabPaths } from './paths.ts'
 import { planLab } from './plan.ts'
 import { isAlive } from './process.ts'
-import { readProcesses, requireRecord } from './record.ts'
-import type { LabBackend, LabTopology } from './spec.ts'
+import { readProcesses, requireRecord, type AgentProcess } from './record.ts'
+import type { CloudMode, LabBackend, LabTopology } from './spec.ts'
 
 export interface ProcessStatus {
   readonly pid: number | null
@@ -54,6 +58,17 @@ export interface LabStatus {
   readonly pods: readonly PodStatus[]
   readonly fabric: { readonly netns: string }
   readonly outside: { readonly netns: string; readonly ips: readonly IpText[] }
+  /** Where nodes are a cloud's VMs. */
+  readonly cloud: {
+    readonly kind: 'neutron'
+    readonly mode: CloudMode
+    readonly process: ProcessStatus
+    /** True once its services have been up. */
+    readonly ready: boolean
+    readonly clouds: string
+    readonly router: { readonly netns: string }
+    readonly log: string
+  } | null
 }
 
 /** Throws `LabError` `not-found`. */
@@ -110,6 +125,20 @@ export function labStatus(name: string): LabStatus {
     ),
     fabric: { netns: netnsPath(plan.fabric.namespace) },
     outside: { netns: netnsPath(plan.outside.namespace), ips: plan.outside.addresses.map(({ ip }) => ip) },
+    cloud: plan.cloud === undefined ? null : cloudStatus(plan.cloud, paths, agents[CLOUD_PROCESS]),
+  }
+}
+
+function cloudStatus(cloud: CloudPlan, paths: LabPaths, running: AgentProcess | undefined): LabStatus['cloud'] {
+  const own = cloudPaths(paths.directory)
+  return {
+    kind: cloud.kind,
+    mode: cloud.mode,
+    process: { pid: running?.pid ?? null, alive: running !== undefined && isAlive(running) },
+    ready: existsSync(readyFile(paths)),
+    clouds: own.cloudsYaml,
+    router: { netns: netnsPath(cloud.router) },
+    log: own.log,
   }
 }
 
@@ -117,5 +146,6 @@ export function labStatus(name: string): LabStatus {
 export const isWhole = (status: LabStatus): boolean =>
   status.phase === 'up' &&
   status.keeper.alive &&
+  (status.cloud === null || (status.cloud.process.alive && status.cloud.ready)) &&
   status.nodes.every((node) => node.agent.alive && existsSync(node.netns)) &&
   status.pods.every((pod) => pod.ips.length > 0)

@@ -4,8 +4,10 @@ export type Step =
   | { readonly step: 'namespaces'; readonly count: number }
   | { readonly step: 'network'; readonly nodes: number; readonly switches: number }
   | { readonly step: 'api'; readonly url: string }
+  | { readonly step: 'cloud'; readonly nodes: number; readonly clouds: string }
   | { readonly step: 'agents'; readonly nodes: number }
-  | { readonly step: 'pods'; readonly pods: number }
+  | { readonly step: 'pods'; readonly pods: number; readonly plugins: string }
+  | { readonly step: 'floating-ips' }
   | { readonly step: 'pods-deleted'; readonly pods: number; readonly failures: readonly string[] }
   | { readonly step: 'processes-ended'; readonly count: number }
   | { readonly step: 'namespaces-removed'; readonly count: number }
@@ -20,4 +22,10 @@ export async function timed<T>(onStep: OnStep, step: (result: T) => Step, work: 
   const result = await work()
   onStep(step(result), performance.now() - start)
   return result
+}
+
+/** Where the work is, and which log tells more about it. */
+export interface Progress {
+  at: string
+  log?: string
 }

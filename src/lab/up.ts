@@ -6,24 +6,31 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { KubeClient } from '#kube/client.ts'
 import { loadKubeConfig } from '#kube/config.ts'
-import { nodes as nodeResource, pods as podResource } from '#kube/resources.ts'
+import { nodes as nodeResource } from '#kube/resources.ts'
 import { hasCode } from '#sys/errno.ts'
-import { startControlPlane, type Lab } from './control-plane.ts'
+import { connectCloud } from './cloud/fabric.ts'
+import { giveFloatingIps } from './cloud/floating.ts'
+import { programServices } from './cloud/services.ts'
+import { cloudPaths } from './cloud/state.ts'
+import { requireCloud, waitForCloud, waitForSockets } from './cloud/up.ts'
+import { startControlPlane, whileRunning, type Lab } from './control-plane.ts'
 import { demolish, lockLab } from './down.ts'
 import { LabError, messageOf } from './error.ts'
 import { connect, makeNamespaces } from './fabric.ts'
 import { isNetnsMount, makeDirectory } from './host.ts'
 import { requireDevices } from './kinds.ts'
-import { cniConf, jsonText } from './network.ts'
-import { isNetworkAvailable, podObject, POD_NAMESPACE, readyCondition, runningStatus } from './objects.ts'
-import { observeEth0 } from './observe.ts'
+import { confOf, jsonText, pluginsOf } from './network.ts'
+import { isNetworkAvailable } from './objects.ts'
 import { labPaths, netnsPath, type LabPaths } from './paths.ts'
-import { namespacesOf, planLab, podsOf, type LabPlan, type NodePlan } from './plan.ts'
-import { podRuntime } from './pods.ts'
+import { namespacesOf, planLab, podsOf, type LabPlan } from './plan.ts'
 import { ownProgram, type Program } from './program.ts'
 import { readRecord, writeRecord, type LabRecord } from './record.ts'
 import { labSpec, type LabSpec } from './spec.ts'
-import { timed, type OnStep } from './steps.ts'
+import { startAllPods } from './start-pods.ts'
+import { timed, type OnStep, type Progress } from './steps.ts'
+
+/** Keystone's and Neutron's databases are made, and both started, on a machine that has other things to do. */
+const CLOUD_MS = 180_000
 
 export interface UpOptions {
   readonly onStep?: OnStep
@@ -64,12 +71,6 @@ export async function labUp(given: Partial<LabSpec>, options: UpOptions = {}): P
   }
 }
 
-/** Where the work is, and which log tells more about it. */
-interface Progress {
-  at: string
-  log?: string
-}
-
 function refuseExisting(plan: LabPlan, paths: LabPaths): void {
   const { name } = plan.spec
   const before = readRecord(paths)
@@ -77,7 +78,7 @@ function refuseExisting(plan: LabPlan, paths: LabPaths): void {
     const state = before.phase === 'up' ? 'is up' : 'was begun and not finished'
     throw new LabError(
       'exists',
-      `lab ${name} ${state} (${before.spec.nodes} nodes, ${before.spec.backend})`,
+      `lab ${name} ${state} (${before.spec.nodes} nodes, ${before.spec.cloud?.kind ?? before.spec.backend})`,
       `Remove it first: heddle lab down --name ${name}. Or give this one another --name.`,
     )
   }
@@ -104,10 +105,11 @@ async function build(lab: Lab, program: Program, progress: Progress, options: Up
     () => makeNamespaces(plan),
   )
   await requireDevices(plan)
+  if (plan.cloud !== undefined) await requireCloud(plan, plan.cloud)
   await timed(
     onStep,
     () => ({ step: 'network', nodes: plan.nodes.length, switches: plan.fabric.switches.length }),
-    () => connect(plan),
+    () => (plan.cloud === undefined ? connect(plan) : connectCloud(plan, plan.cloud)),
   )
   writeNodeFiles(plan, paths)
   progress.at = 'the API server'
@@ -119,29 +121,37 @@ async function build(lab: Lab, program: Program, progress: Progress, options: Up
   )
   const { record } = started
   using client = new KubeClient(loadKubeConfig({ file: paths.kubeconfig }), { timeout: 60_000 })
-  const deadline = Date.now() + (options.timeoutMs ?? 30_000 + 2000 * plan.nodes.length)
+  const { cloud } = plan
   await whileRunning(started.ended, async () => {
-    const slot = limiter(16)
+    if (cloud !== undefined) {
+      const patience = { deadline: Date.now() + (options.timeoutMs ?? CLOUD_MS), signal: options.signal }
+      await timed(
+        onStep,
+        () => ({ step: 'cloud', nodes: plan.nodes.length, clouds: cloudPaths(paths.directory).cloudsYaml }),
+        () => waitForCloud(paths, progress, patience),
+      )
+    }
+    const deadline = Date.now() + (options.timeoutMs ?? 30_000 + 2000 * plan.nodes.length)
+    const patience = { deadline, signal: options.signal }
     await timed(
       onStep,
       () => ({ step: 'agents', nodes: plan.nodes.length }),
-      () => waitForAgents(client, plan, deadline, progress, paths, options.signal),
+      () =>
+        cloud === undefined
+          ? waitForAgents(client, plan, deadline, progress, paths, options.signal)
+          : waitForSockets(plan, paths, progress, patience),
     )
     await timed(
       onStep,
-      () => ({ step: 'pods', pods: podsOf(plan).length }),
-      () =>
-        Promise.all(
-          plan.nodes.map((node) =>
-            slot(async () => {
-              await startPods(client, node, { ...lab, record }, program, deadline).catch((error: unknown) => {
-                progress.at = `the pods of ${node.name}`
-                progress.log = paths.node(node.name).log
-                throw error
-              })
-            }),
-          ),
-        ),
+      () => ({ step: 'pods', pods: podsOf(plan).length, plugins: pluginsOf(confOf(plan, paths)) }),
+      () => startAllPods(client, { ...lab, record }, program, deadline, progress),
+    )
+    if (cloud === undefined) return
+    await programServices(plan)
+    await timed(
+      onStep,
+      () => ({ step: 'floating-ips' }),
+      () => giveFloatingIps(plan, paths),
     )
   })
   const up: LabRecord = { ...record, phase: 'up' }
@@ -154,17 +164,8 @@ function writeNodeFiles(plan: LabPlan, paths: LabPaths): void {
     const { root } = paths.node(name)
     const confDir = join(root, 'etc/cni/net.d')
     mkdirSync(confDir, { recursive: true })
-    writeFileSync(join(confDir, '10-flannel.conflist'), jsonText(cniConf()))
-  }
-}
-
-async function whileRunning<T>(ended: Promise<never>, work: () => Promise<T>): Promise<T> {
-  try {
-    return await Promise.race([work(), ended])
-  } catch (error) {
-    // A keeper that dies is first seen as a broken connection; its end is the better reason.
-    await Promise.race([ended, sleep(100)])
-    throw error
+    const file = plan.cloud === undefined ? '10-flannel.conflist' : '10-neutron.conflist'
+    writeFileSync(join(confDir, file), jsonText(confOf(plan, paths)))
   }
 }
 
@@ -187,43 +188,6 @@ async function waitForAgents(
     if (Date.now() >= deadline) throw new Error(`${plan.nodes.length - ready.size} agents are not ready`)
     // Every answer holds all nodes: a large lab is asked less often.
     await sleep(Math.max(50, 10 * plan.nodes.length), undefined, { signal })
-  }
-}
-
-async function startPods(
-  client: KubeClient,
-  node: NodePlan,
-  { paths }: Lab,
-  program: Program,
-  deadline: number,
-): Promise<void> {
-  const runtime = podRuntime(node, paths, program)
-  for (const pod of node.pods) {
-    await client.create(podResource, podObject(pod))
-    await runtime.add(pod, Math.max(0, deadline - Date.now()))
-    const ips = observeEth0(pod.namespace)?.ips ?? []
-    const ref = { name: pod.name, namespace: POD_NAMESPACE }
-    const body = { status: runningStatus(node, ips, new Date()) }
-    await client.patch(podResource, ref, { type: 'merge', body }, { subresource: 'status' })
-  }
-  const body = { status: { conditions: [readyCondition(new Date())] } }
-  await client.patch(nodeResource, { name: node.name }, { type: 'strategic', body }, { subresource: 'status' })
-}
-
-/** At most `size` at a time. */
-function limiter(size: number): (work: () => Promise<void>) => Promise<void> {
-  let free = size
-  const waiting: (() => void)[] = []
-  return async (work) => {
-    if (free > 0) free--
-    else await new Promise<void>((resolve) => waiting.push(resolve))
-    try {
-      await work()
-    } finally {
-      const next = waiting.shift()
-      if (next === undefined) free++
-      else next()
-    }
   }
 }
 

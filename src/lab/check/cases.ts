@@ -6,7 +6,24 @@ import { POD_PORT, UNDERLAY_MTU } from '../plan.ts'
 import type { LabView, NodeView, Place, PodView } from './view.ts'
 
 /** Groups in the order in which they are shown. */
-export const groups = ['pod-pod', 'pod-node', 'node-pod', 'pod-outside', 'mtu', 'above-mtu', 'host-port'] as const
+export const groups = [
+  'pod-pod',
+  'same-node',
+  'same-network',
+  'other-network',
+  'pod-node',
+  'node-pod',
+  'node-node',
+  'pod-outside',
+  'pod-internet',
+  'node-internet',
+  'service',
+  'node-service',
+  'floating-ip',
+  'mtu',
+  'above-mtu',
+  'host-port',
+] as const
 export type Group = (typeof groups)[number]
 
 interface Common {
@@ -76,7 +93,7 @@ export const missing = (view: LabView): { readonly pod: PodView; readonly family
     view.families.filter((family) => ipOf(pod, family) === undefined).map((family) => ({ pod, family })),
   )
 
-function reach(group: Group, family: Family, from: Place, to: Place): ReachCheck[] {
+export function reach(group: Group, family: Family, from: Place, to: Place): ReachCheck[] {
   const ip = ipOf(to, family)
   return ip === undefined ? [] : [{ kind: 'reach', group, family, from, to, ip }]
 }
@@ -128,7 +145,7 @@ function sizes(view: LabView, family: Family): Check[] {
   })
 }
 
-const size = (common: Common, length: number, expect: SizeCheck['expect']): SizeCheck => ({
+export const size = (common: Common, length: number, expect: SizeCheck['expect']): SizeCheck => ({
   kind: 'size',
   ...common,
   length,

@@ -22,6 +22,8 @@ import type { LabView } from './view.ts'
 export interface RunOptions {
   /** Milliseconds for each question, its repetitions included. */
   readonly timeoutMs?: number
+  /** Other questions than those of a lab with a backend. */
+  readonly checks?: readonly Check[] | undefined
 }
 
 /** Sources that ask at the same time: more would only wait for this thread. */
@@ -34,7 +36,7 @@ const TCP_BYTES = 65_536
 /** Checks a lab. Never rejects for what is broken in it: that is the report. */
 export async function runCheck(view: LabView, options: RunOptions = {}): Promise<Report> {
   const timeoutMs = options.timeoutMs ?? 2000
-  const checks = casesFor(view)
+  const checks = options.checks ?? casesFor(view)
   using stack = new DisposableStack()
   for (const family of view.families) {
     stack.use(udpResponder(view.outside, family, OUTSIDE_PORT))

@@ -61,12 +61,13 @@ export async function startCloud(plan: LabPlan, cloud: CloudPlan, paths: LabPath
   const context = { plan, cloud, own, servers, basis, inner, log }
   if (before === undefined) await prepare(context)
   await startKeystone(servers, inner.identity)
+  // Neutron asks about tokens where the catalog says, as everybody does.
+  stack.use(await forward({ listen: listenAt(context, 'identity'), to: inner.identity }))
   const admin = stack.use(clientOf(context, 'admin'))
   if (before === undefined) await fillKeystone(context, admin)
   await startNeutron(servers, neutronOptions(context))
   const state = before ?? (await firstTime(context, admin))
   const driver = stack.use(new Driver({ plan, cloud, state, admin, log }))
-  stack.use(await forward({ listen: listenAt(context, 'identity'), to: inner.identity }))
   stack.use(await forward({ listen: listenAt(context, 'network'), to: inner.network, onAnswer: () => driver.nudge() }))
   const settled = (): Promise<void> => driver.settled()
   stack.use(await Nova.start({ listen: listenAt(context, 'compute'), admin, state, settled, log, attachMs: ATTACH_MS }))
