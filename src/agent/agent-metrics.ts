@@ -31,6 +31,7 @@ export interface AgentMetrics {
   readonly extensionCommands: Counter
   readonly cloudPasses: Counter
   readonly cloudChanges: Counter
+  readonly confChanges: Counter
   readonly ipsecChanges: Counter
   readonly dhcpLeases: Gauge
   readonly dhcpEvents: Counter
@@ -167,6 +168,10 @@ export function agentMetrics(build: { readonly version: string; readonly node: s
     cloudPasses: registry.counter({
       name: 'heddle_cloud_passes',
       help: 'Looks at the route table of the cloud, with the changes that followed, by outcome.',
+    }),
+    confChanges: registry.counter({
+      name: 'heddle_configuration_changes',
+      help: 'Changes of the network configuration that were heard of while the agent ran, by outcome.',
     }),
     cloudChanges: registry.counter({
       name: 'heddle_cloud_changes',

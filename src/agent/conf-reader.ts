@@ -43,7 +43,7 @@ export async function readConf(options: ConfReaderOptions): Promise<ReadConf> {
   for (let said = ''; ;) {
     try {
       const text = await read(AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT)]))
-      const conf = allowed(parseNetConf(text), allowExtension)
+      const conf = allowedConf(parseNetConf(text), allowExtension)
       health.pass(CHECKS.conf)
       return { text, conf }
     } catch (error) {
@@ -64,8 +64,8 @@ export async function readConf(options: ConfReaderOptions): Promise<ReadConf> {
   }
 }
 
-/** Whoever may write the network configuration could run commands on every node: the node's own operator has to allow it. */
-function allowed(conf: NetConf, allowExtension: boolean): NetConf {
+/** Whoever may write the network configuration could run commands on every node: the node's own operator has to allow it. Throws FlannelError. */
+export function allowedConf(conf: NetConf, allowExtension: boolean): NetConf {
   if (conf.backend.type !== 'extension' || allowExtension) return conf
   throw new FlannelError(
     'unsupported-backend',
@@ -78,7 +78,7 @@ function allowed(conf: NetConf, allowExtension: boolean): NetConf {
 /** Undefined for one that this version cannot use any more. */
 function usable(text: string, allowExtension: boolean): ReadConf | undefined {
   try {
-    return { text, conf: allowed(parseNetConf(text), allowExtension) }
+    return { text, conf: allowedConf(parseNetConf(text), allowExtension) }
   } catch {
     return undefined
   }

@@ -12,6 +12,8 @@ export interface NodeSink {
   list(views: readonly NodeView[], trustworthy: boolean): void
   node(view: NodeView): void
   gone(name: string): void
+  /** The network configuration as it is now: maybe other than before. */
+  conf(text: string): void
   /** This node as it would be with such a view of it, or why that cannot be said yet. Changes nothing. */
   preview(view: NodeView): Local | string
 }
@@ -33,6 +35,10 @@ export interface Datastore extends AsyncDisposable {
   follow(conf: NetConf, sink: NodeSink, lastKnown: LastKnown): void
   /** True when a first list came in time (ms). */
   synced(ms: number): Promise<boolean>
+  /** Why this node's subnet could not stay with such a network configuration. */
+  objection(conf: NetConf): string | undefined
+  /** Says where operators look why a changed network configuration is not used; undefined when there is none. */
+  tell(trouble: string | undefined): void
   /** The data path is up: this is what peers should know. */
   publish(local: Local, backend: Backend): void
   /** The address of this node has changed: connections from the old one would only be noticed after minutes. */

@@ -15,8 +15,9 @@ import type { NetConf } from '#flannel/net-conf.ts'
 import type { Refusal } from '#flannel/trust.ts'
 import type { AgentMetrics } from './agent-metrics.ts'
 import { openIdentity } from './backend-identity.ts'
-import { CHECKS } from './checks.ts'
-import { PATIENCE, readConf } from './conf-reader.ts'
+import { BACKEND_CHECKS, CHECKS, expectChecks } from './checks.ts'
+import { judgeConf } from './conf-change.ts'
+import { PATIENCE, readConf, type ReadConf } from './conf-reader.ts'
 import type { Datastore } from './datastore.ts'
 import { openBackendPart, type BackendPart } from './backend-part.ts'
 import { FlannelNetwork } from './flannel-network.ts'
@@ -32,6 +33,10 @@ import { SubnetFile } from './subnet-file.ts'
 import { readUnderlay, UnderlayWatch } from './underlay-watch.ts'
 
 export interface FlannelAgentOptions {
+  /** Takes the place of a life with another configuration, and goes on from there. */
+  readonly conf?: ReadConf | undefined
+  /** The configuration is another now: a life with it should begin. */
+  readonly onConf: (conf: ReadConf) => void
   readonly cluster: ClusterOptions
   readonly paths: AgentPaths
   /** Ends with the agent. */
@@ -56,31 +61,27 @@ export class FlannelAgent implements AsyncDisposable {
   readonly #done: Promise<void>
   /** Own addresses that connections may be bound to. */
   #addresses = ''
-  #confText = ''
+  #read: ReadConf | undefined
   #network: FlannelNetwork | undefined
   #rules: FlannelRules | undefined
   #part: BackendPart | undefined
   #snapshots: SnapshotWriter | undefined
   /** A list was told that need not be doubted. */
   #isListed = false
+  #refusal: string | undefined
   #checking = false
   #checkAgain = false
 
   constructor(options: FlannelAgentOptions) {
     this.#options = options
     const { health, metrics, log, kernel, paths, datastore } = options
-    health.expect(CHECKS.conf, 'required', 'not read yet')
-    health.expect(CHECKS.node, 'required', 'nothing is known yet')
-    health.expect(CHECKS.path, 'required', 'not programmed yet')
-    health.expect(CHECKS.file, 'required', 'not written yet')
-    health.expect(datastore.checks.reached, 'degraded', 'not asked yet')
-    health.expect(datastore.checks.published, 'degraded', 'not published yet')
-    health.expect(CHECKS.state, 'degraded', 'nothing has been compared yet')
+    if (options.conf === undefined) expectChecks(health, datastore.checks)
+    else for (const name of BACKEND_CHECKS) health.drop(name)
     this.#file = new SubnetFile(paths.subnetFile)
     this.#reconciler = this.#stack.use(
       Reconciler.open({ kernel, clock: systemClock, ...stateHooks(metrics, log, () => this.#check()) }),
     )
-    metrics.registry.onCollect(() => this.#collect())
+    this.#stack.use(metrics.registry.onCollect(() => this.#collect()))
     const memory = new MemoryTrim()
     const tick = setInterval(() => {
       this.#check()
@@ -114,15 +115,18 @@ export class FlannelAgent implements AsyncDisposable {
   async #run(): Promise<void> {
     const { cluster, paths, health, log, datastore } = this.#options
     const snapshot = await readSnapshot(paths.snapshot, cluster.node, log)
-    const { text, conf } = await readConf({
-      read: (signal) => datastore.netConf(signal),
-      allowExtension: cluster.allowExtension,
-      lastKnown: snapshot?.netConf,
-      health,
-      log,
-      signal: this.#abort.signal,
-    })
-    this.#confText = text
+    const read =
+      this.#options.conf ??
+      (await readConf({
+        read: (signal) => datastore.netConf(signal),
+        allowExtension: cluster.allowExtension,
+        lastKnown: snapshot?.netConf,
+        health,
+        log,
+        signal: this.#abort.signal,
+      }))
+    this.#read = read
+    const { conf } = read
     const socket = this.#stack.use(NetlinkSocket.open())
     const identity = await openIdentity(
       {
@@ -189,7 +193,7 @@ export class FlannelAgent implements AsyncDisposable {
         () => {
           const { mark } = datastore
           const nodes = [...network.views()]
-          return { netConf: this.#confText, macs: network.macs, nodes, ...(mark === undefined ? {} : { mark }) }
+          return { netConf: this.#read?.text ?? '', macs: network.macs, nodes, ...(mark === undefined ? {} : { mark }) }
         },
         log,
       ),
@@ -241,10 +245,38 @@ export class FlannelAgent implements AsyncDisposable {
           network.removeNode(name)
           changed()
         },
+        conf: (text) => this.#hearConf(text, network),
         preview: (view) => network.preview(view),
       },
       snapshot ?? { nodes: [] },
     )
+  }
+
+  /** Asks for a life with a changed configuration, or says why it goes on with the one it has. */
+  #hearConf(text: string, network: FlannelNetwork): void {
+    const { cluster, health, log, metrics, datastore, onConf } = this.#options
+    if (this.#read === undefined || this.#abort.signal.aborted) return
+    const change = judgeConf(text, {
+      ...this.#read,
+      allowExtension: cluster.allowExtension,
+      objection: (conf) => network.objection(conf) ?? datastore.objection(conf),
+    })
+    const why = change.is === 'refused' ? change.why : undefined
+    if (why === undefined) health.pass(CHECKS.change)
+    else health.fail(CHECKS.change, `${why}; the former configuration stays in use`)
+    datastore.tell(why)
+    if (why !== this.#refusal && why !== undefined) {
+      log.error(
+        { reason: why },
+        'the network configuration has changed and cannot be used: the former one stays in use',
+      )
+      metrics.confChanges.add({ outcome: 'refused' })
+    }
+    this.#refusal = why
+    if (change.is !== 'follow') return
+    log.info({ backend: change.read.conf.backend.type }, 'the network configuration has changed: going on with it')
+    metrics.confChanges.add({ outcome: 'followed' })
+    onConf(change.read)
   }
 
   #onLocal(local: Local): void {
@@ -295,13 +327,15 @@ export class FlannelAgent implements AsyncDisposable {
     else health.pass(CHECKS.node)
     const { local } = network
     if (local === undefined) return
-    if (this.#isListed && network.missing.length === 0 && this.#rules?.absent === undefined) {
+    const lacking = this.#absent(network, local) ?? this.#rules?.absent
+    const absent = lacking === undefined ? this.#part?.absent : `not in the kernel: ${lacking}`
+    // What a former configuration left serves until the present one does.
+    const mayGo = this.#options.conf === undefined ? this.#rules?.absent === undefined : absent === undefined
+    if (this.#isListed && network.missing.length === 0 && mayGo) {
       this.#reconciler.removeLeftovers()
       this.#part?.removeLeftovers()
     }
 
-    const lacking = this.#absent(network, local) ?? this.#rules?.absent
-    const absent = lacking === undefined ? this.#part?.absent : `not in the kernel: ${lacking}`
     if (absent !== undefined) {
       health.fail(CHECKS.path, absent)
       if (await this.#file.removeIfStale(local)) {

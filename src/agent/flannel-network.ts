@@ -196,6 +196,25 @@ export class FlannelNetwork {
     return local === undefined || missing.length > 0 ? missing.join('; ') : local
   }
 
+  /** Why this node could not be served with another configuration; undefined when it could. Changes nothing. */
+  objection(conf: NetConf): string | undefined {
+    const { wish } = this.#options
+    const node = this.#own
+    const facts = this.#facts
+    if (node === undefined || facts === undefined) return 'this node is not complete yet'
+    const underlay: { 4?: ChosenUnderlay; 6?: ChosenUnderlay } = {}
+    try {
+      for (const family of familiesOf(conf))
+        underlay[family] = chooseUnderlay(facts, this.#wishFor(wish, family), family, this.#underlay[family])
+    } catch (error) {
+      if (error instanceof FlannelError) return error.message
+      throw error
+    }
+    const parts = { node, conf, underlay, publicIps: wish.publicIps, macs: this.#macs }
+    const { ipMasq, randomFully, forwardRules, blackhole, kernelHasIpv6 } = this.#options
+    return compose({ ...parts, ipMasq, randomFully, forwardRules, blackhole, kernelHasIpv6 }).missing[0]
+  }
+
   #composed(node: NodeView): Composed {
     const { conf, wish, ipMasq, randomFully, forwardRules, blackhole, kernelHasIpv6, identity } = this.#options
     for (const family of familiesOf(conf)) this.#chooseMac(node, family)
@@ -220,16 +239,19 @@ export class FlannelNetwork {
   /** Returns why there is nothing to choose; what was chosen before stays then. */
   #choose(facts: UnderlayFacts, family: Family): string | undefined {
     const { wish } = this.#options
-    const asked = this.#own === undefined ? undefined : askedIp(this.#own, family)
-    const whole: UnderlayWish =
-      asked === undefined ? wish : { ...wish, publicIps: { ...wish.publicIps, [family]: asked } }
     try {
-      this.#underlay[family] = chooseUnderlay(facts, whole, family, this.#underlay[family])
+      this.#underlay[family] = chooseUnderlay(facts, this.#wishFor(wish, family), family, this.#underlay[family])
       return undefined
     } catch (error) {
       if (error instanceof FlannelError) return error.message
       throw error
     }
+  }
+
+  /** With the address that an operator's annotation asks for. */
+  #wishFor(wish: UnderlayWish, family: Family): UnderlayWish {
+    const asked = this.#own === undefined ? undefined : askedIp(this.#own, family)
+    return asked === undefined ? wish : { ...wish, publicIps: { ...wish.publicIps, [family]: asked } }
   }
 
   /** Once for all: peers rely on it. */

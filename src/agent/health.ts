@@ -34,6 +34,11 @@ export class Health {
     this.#put({ name, weight, ok: false, reason })
   }
 
+  /** What nobody answers for any more. */
+  drop(name: string): void {
+    this.#checks.delete(name)
+  }
+
   pass(name: string, reason = ''): void {
     this.#change(name, true, reason)
   }

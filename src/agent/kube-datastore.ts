@@ -1,15 +1,19 @@
 /** Kubernetes as the datastore: Nodes with podCIDRs and annotations, the network configuration in a file or a ConfigMap. */
 
+import { existsSync } from 'node:fs'
+
 import type { KubeClient } from '#kube/client.ts'
 import type { Backend } from '#flannel/backend/backend.ts'
 import type { Local } from '#flannel/local.ts'
 import type { NetConf } from '#flannel/net-conf.ts'
 import type { NodeView } from '#flannel/node-view.ts'
+import { systemClock } from '#sys/clock.ts'
 import type { AgentMetrics } from './agent-metrics.ts'
 import { CHECKS } from './checks.ts'
 import { nodeStatusApi, readNetConf } from './cluster.ts'
+import { ConfPoll } from './conf-poll.ts'
 import type { Datastore, NodeSink } from './datastore.ts'
-import type { Log } from './log.ts'
+import { errorFields, type Log } from './log.ts'
 import { NodeWatch } from './node-watch.ts'
 import type { ClusterOptions, KubeOptions } from './options.ts'
 import { OwnNode } from './own-node.ts'
@@ -23,6 +27,9 @@ export interface KubeDatastoreOptions {
   readonly log: Log
 }
 
+/** Between two looks at the network configuration (ms): a file costs nothing, and thousands of nodes ask one API server. */
+const LOOK = { file: 5_000, api: 60_000 }
+
 export class KubeDatastore implements Datastore {
   readonly checks = { reached: CHECKS.api, published: CHECKS.published }
   readonly mark = undefined
@@ -33,6 +40,7 @@ export class KubeDatastore implements Datastore {
   #client: KubeClient
   #nodes: NodeWatch | undefined
   #sink: NodeSink | undefined
+  #poll: ConfPoll | undefined
 
   constructor(options: KubeDatastoreOptions) {
     const { cluster, kube, metrics, log } = options
@@ -56,6 +64,24 @@ export class KubeDatastore implements Datastore {
   follow(_conf: NetConf, sink: NodeSink): void {
     this.#sink = sink
     this.#follow(sink)
+    const { kube, log } = this.#options
+    this.#poll = new ConfPoll({
+      read: (signal) => this.netConf(signal),
+      pause: kube.netConf.from !== 'configmap' && existsSync(kube.netConf.path) ? LOOK.file : LOOK.api,
+      clock: systemClock,
+      random: Math.random,
+      onText: (text) => sink.conf(text),
+      onError: (error) => log.debug(errorFields(error), 'the network configuration cannot be read at the moment'),
+    })
+  }
+
+  /** Subnets are the controller manager's. */
+  objection(): undefined {
+    return undefined
+  }
+
+  tell(trouble: string | undefined): void {
+    this.#own.tell(trouble)
   }
 
   synced(ms: number): Promise<boolean> {
@@ -86,6 +112,7 @@ export class KubeDatastore implements Datastore {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#abort.abort()
+    await this.#poll?.[Symbol.asyncDispose]()
     await this.#own[Symbol.asyncDispose]()
     this.#nodes?.[Symbol.dispose]()
     this.#client[Symbol.dispose]()

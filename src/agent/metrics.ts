@@ -151,11 +151,12 @@ export class Histogram implements Metric {
 
 export class Registry {
   readonly #metrics = new Map<string, Metric>()
-  readonly #collectors: (() => void)[] = []
+  readonly #collectors = new Set<() => void>()
 
-  /** `collect` runs before every print: for gauges that are cheaper to count then. */
-  onCollect(collect: () => void): void {
-    this.#collectors.push(collect)
+  /** `collect` runs before every print: for gauges that are cheaper to count then. Disposing ends that. */
+  onCollect(collect: () => void): Disposable {
+    this.#collectors.add(collect)
+    return { [Symbol.dispose]: () => void this.#collectors.delete(collect) }
   }
 
   counter(info: MetricInfo): Counter {

@@ -6,7 +6,7 @@
 import { annotationPatch, ownAnnotations, type AnnotationKeys, type Annotations } from '#flannel/annotations.ts'
 import type { Backend } from '#flannel/backend/backend.ts'
 import { localFamilies, type Local } from '#flannel/local.ts'
-import type { NodeView } from '#flannel/node-view.ts'
+import { CONF_REFUSED, type NodeView } from '#flannel/node-view.ts'
 import { errorFields, type Log } from './log.ts'
 
 /** The two requests it makes; both patch `nodes/status`. Rejections are retried. */
@@ -40,6 +40,8 @@ export interface OwnNodeOptions {
   readonly random?: () => number
 }
 
+/** Longer words are not kept of a Node either. */
+const MAX_MESSAGE = 250
 const FIRST_RETRY = 500
 const LONGEST_RETRY = 30_000
 
@@ -48,6 +50,8 @@ export class OwnNode implements AsyncDisposable {
   readonly #abort = new AbortController()
   #wanted: Annotations | undefined
   #present: NodeView | undefined
+  /** Why a changed network configuration is not used. */
+  #refusal: string | undefined
   #timer: NodeJS.Timeout | undefined
   #running: Promise<void> | undefined
   #attempts = 0
@@ -65,6 +69,14 @@ export class OwnNode implements AsyncDisposable {
       }),
     )
     this.#wanted = ownAnnotations(backend.type, families)
+    this.#kick(0)
+  }
+
+  /** A changed network configuration is not used, or all is well again. */
+  tell(trouble: string | undefined): void {
+    const said = trouble === undefined ? undefined : trouble.slice(0, MAX_MESSAGE)
+    if (said === this.#refusal) return
+    this.#refusal = said
     this.#kick(0)
   }
 
@@ -91,11 +103,14 @@ export class OwnNode implements AsyncDisposable {
     const { keys, setNetworkUnavailable } = this.#options
     if (this.#wanted === undefined || this.#present === undefined) return undefined
     const annotations = annotationPatch(this.#wanted, this.#present.annotations, keys)
-    const condition = setNetworkUnavailable && this.#present.networkUnavailable !== 'False' ? available() : undefined
-    if (annotations === undefined && condition === undefined) return undefined
+    const conditions = [
+      ...(setNetworkUnavailable && this.#present.networkUnavailable !== 'False' ? [available()] : []),
+      ...(this.#present.confRefused === this.#refusal ? [] : [refused(this.#refusal)]),
+    ]
+    if (annotations === undefined && conditions.length === 0) return undefined
     return {
       ...(annotations === undefined ? {} : { metadata: { annotations } }),
-      ...(condition === undefined ? {} : { status: { conditions: [condition] } }),
+      ...(conditions.length === 0 ? {} : { status: { conditions } }),
     }
   }
 
@@ -135,6 +150,18 @@ export class OwnNode implements AsyncDisposable {
       onPatch('failed')
       log.warn({ node, attempt: this.#attempts, ...errorFields(error) }, 'our Node could not be patched; trying again')
     }
+  }
+}
+
+function refused(why: string | undefined): NodeCondition {
+  const now = new Date().toISOString().replace(/\.\d+Z$/, 'Z')
+  return {
+    type: CONF_REFUSED,
+    status: why === undefined ? 'False' : 'True',
+    reason: why === undefined ? 'ConfigurationIsUsed' : 'ConfigurationCannotBeUsed',
+    message: why ?? 'The network configuration is the one in use',
+    lastTransitionTime: now,
+    lastHeartbeatTime: now,
   }
 }
 

@@ -10,6 +10,7 @@ import { openCniService } from './cni-service.ts'
 import { startDhcpService } from './dhcp-service.ts'
 import { openDatastore } from './open-datastore.ts'
 import { FlannelAgent } from './flannel-agent.ts'
+import { FlannelService, type FlannelServiceOptions } from './flannel-service.ts'
 import { HealthServer, type Pages } from './health-server.ts'
 import { Health } from './health.ts'
 import { lockAgent } from './lock.ts'
@@ -40,12 +41,18 @@ export async function runAgent(options: AgentOptions, version: string, signal: A
   stack.use(await openCniService(paths, metrics, health, log, options))
   stack.use(startNicService({ paths, cluster, metrics, health, log, userAgent: `heddle-agent/${version}` }))
   if (cluster !== undefined) {
-    const datastore = openDatastore({ cluster, paths, metrics, log, userAgent: `heddle-agent/${version}` })
-    const { relaySocket: socket } = paths
-    const relay = await openRelay({ socket, version, metrics: metrics.relay, log, env: process.env })
-    const kernel = new RelayKernel(openKernel(log), relay)
-    const { reconciler } = stack.use(new FlannelAgent({ cluster, paths, datastore, kernel, metrics, health, log }))
-    stack.use(reportState({ state: reconciler, pages, metrics, log }))
+    const begin: FlannelServiceOptions['begin'] = async (conf, onConf) => {
+      const datastore = openDatastore({ cluster, paths, metrics, log, userAgent: `heddle-agent/${version}` })
+      const { relaySocket: socket } = paths
+      const relay = await openRelay({ socket, version, metrics: metrics.relay, log, env: process.env })
+      const kernel = new RelayKernel(openKernel(log), relay)
+      const life = new AsyncDisposableStack()
+      const parts = { cluster, paths, datastore, kernel, metrics, health, log }
+      const { reconciler } = life.use(new FlannelAgent({ ...parts, conf, onConf }))
+      life.use(reportState({ state: reconciler, pages, metrics, log }))
+      return life
+    }
+    stack.use(await FlannelService.open({ begin, clock: systemClock, random: Math.random, log }))
   }
   log.info({ version, pid: process.pid, root: paths.root === '' ? '/' : paths.root }, 'the agent runs')
   await aborted(signal)

@@ -42,6 +42,7 @@ const Node = v.object({
     publicIpv6Overwrite: v.exactOptional(Text),
   } satisfies Record<Role, unknown>),
   networkUnavailable: v.exactOptional(Text),
+  confRefused: v.exactOptional(Text),
 })
 const File = v.object({
   version: v.literal(1),

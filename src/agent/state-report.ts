@@ -29,12 +29,13 @@ export function reportState({ state, pages, metrics, log, interval = 30_000 }: S
     known = new Set(found.map(nameOf))
   }
   const timer = setInterval(look, interval).unref()
-  metrics.registry.onCollect(() => metrics.conflicts.set(state.conflicts().length))
+  const collector = metrics.registry.onCollect(() => metrics.conflicts.set(state.conflicts().length))
   pages.set('/conflicts', () => state.conflicts().slice(0, SHOWN).map(told))
   pages.set('/explain', (query) => state.explain((query.get('entry') ?? '').slice(0, 1024)).map(claimed))
   return {
     [Symbol.dispose]: () => {
       clearInterval(timer)
+      collector[Symbol.dispose]()
       pages.clear()
     },
   }

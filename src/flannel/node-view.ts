@@ -12,7 +12,12 @@ export interface NodeView {
   readonly annotations: Annotations
   /** Status of the condition NetworkUnavailable; absent on most clusters. */
   readonly networkUnavailable?: string
+  /** Message of the condition, where it is true, that tells of a configuration that is not used. */
+  readonly confRefused?: string
 }
+
+/** The condition that tells of a changed network configuration that is not used. */
+export const CONF_REFUSED = 'NetworkConfigurationRefused'
 
 const MAX_TEXT = 256
 const MAX_PODCIDRS = 8
@@ -23,7 +28,9 @@ export function nodeView(object: unknown, keys: AnnotationKeys): NodeView | unde
   const spec = field(object, 'spec')
   const name = text(field(metadata, 'name'))
   if (name === '') return undefined
-  const unavailable = condition(field(field(object, 'status'), 'conditions'), 'NetworkUnavailable')
+  const conditions = field(field(object, 'status'), 'conditions')
+  const unavailable = condition(conditions, 'NetworkUnavailable', 'status')
+  const isRefused = condition(conditions, CONF_REFUSED, 'status') === 'True'
   return {
     name,
     uid: text(field(metadata, 'uid')),
@@ -31,6 +38,7 @@ export function nodeView(object: unknown, keys: AnnotationKeys): NodeView | unde
     podCidrs: podCidrs(spec),
     annotations: readAnnotations(field(metadata, 'annotations'), keys),
     ...(unavailable === undefined ? {} : { networkUnavailable: unavailable }),
+    ...(isRefused ? { confRefused: condition(conditions, CONF_REFUSED, 'message') ?? '' } : {}),
   }
 }
 
@@ -46,10 +54,10 @@ function podCidrs(spec: unknown): readonly string[] {
   return many.length > 0 || one === '' ? many : [one]
 }
 
-function condition(list: unknown, type: string): string | undefined {
+function condition(list: unknown, type: string, part: 'status' | 'message'): string | undefined {
   if (!Array.isArray(list)) return undefined
   const found: unknown = list.find((item) => field(item, 'type') === type)
-  return found === undefined ? undefined : text(field(found, 'status'))
+  return found === undefined ? undefined : text(field(found, part))
 }
 
 /** An own property that came from JSON; never one of a prototype. */

@@ -66,31 +66,42 @@ test('a lease that was revoked, and one that somebody wrote over, are had again'
   assert.match(String(own), /192\.0\.2\.1"/)
 })
 
-test("a changed address is published; flanneld's flags; a configuration that changes is said", { skip }, async () => {
-  await using lab = await EtcdCluster.open({ nodes: 2 })
-  const [a, b] = [lab.cluster.node(0), lab.cluster.node(1)]
-  lab.cluster.startFlanneld(
-    a,
-    [`-etcd-endpoints=http://127.0.0.1:1,${lab.etcd.url}`, '--etcd-prefix', `${PREFIX}/`, '-iface=eth0', '--ip-masq'],
-    {},
-  )
-  lab.start(b)
-  await lab.cluster.ready(b)
-  await until('subnet.env', () => readFileSync(a.subnetFile, 'utf8').includes('FLANNEL_IPMASQ=true'), 20_000)
-  const pods = [lab.pod(a), lab.pod(b)] as const
-  await reaches(...pods)
-  b.run('ip', 'addr', 'del', '192.0.2.2/24', 'dev', 'eth0')
-  b.run('ip', 'addr', 'add', '192.0.2.200/24', 'dev', 'eth0')
-  b.run('ip', 'route', 'replace', 'default', 'via', '192.0.2.254')
-  await until('published', () => lab.leases().get(lab.key(b))?.includes('"PublicIP":"192.0.2.200"'), 20_000)
-  await reaches(...pods)
-  lab.etcd.ctl('put', `${PREFIX}/config`, '{"Network":"10.6.0.0/16","Backend":{"Type":"host-gw"}}')
-  await until('said', async () => (await b.get('/readyz')).body.includes('has changed: restart the agent'))
-  lab.etcd.ctl('put', `${PREFIX}/config`, '{"Network":"nonsense"}')
-  await until('said', async () => (await b.get('/readyz')).body.includes('cannot be used'))
-  lab.etcd.ctl('put', `${PREFIX}/config`, '{"Network":"10.5.0.0/16", "Backend":{"Type":"vxlan"}}')
-  await lab.cluster.ready(b)
-})
+test(
+  "a changed address is published; flanneld's flags; a configuration that changes is followed, or said",
+  { skip },
+  async () => {
+    await using lab = await EtcdCluster.open({ nodes: 2 })
+    const [a, b] = [lab.cluster.node(0), lab.cluster.node(1)]
+    lab.cluster.startFlanneld(
+      a,
+      [`-etcd-endpoints=http://127.0.0.1:1,${lab.etcd.url}`, '--etcd-prefix', `${PREFIX}/`, '-iface=eth0', '--ip-masq'],
+      {},
+    )
+    lab.start(b)
+    await lab.cluster.ready(b)
+    await until('subnet.env', () => readFileSync(a.subnetFile, 'utf8').includes('FLANNEL_IPMASQ=true'), 20_000)
+    const pods = [lab.pod(a), lab.pod(b)] as const
+    await reaches(...pods)
+    b.run('ip', 'addr', 'del', '192.0.2.2/24', 'dev', 'eth0')
+    b.run('ip', 'addr', 'add', '192.0.2.200/24', 'dev', 'eth0')
+    b.run('ip', 'route', 'replace', 'default', 'via', '192.0.2.254')
+    await until('published', () => lab.leases().get(lab.key(b))?.includes('"PublicIP":"192.0.2.200"'), 20_000)
+    await reaches(...pods)
+    lab.etcd.ctl('put', `${PREFIX}/config`, '{"Network":"10.6.0.0/16","Backend":{"Type":"host-gw"}}')
+    await until('said', async () => (await b.get('/readyz')).body.includes('is not inside the pod network 10.6.0.0/16'))
+    lab.etcd.ctl('put', `${PREFIX}/config`, '{"Network":"10.5.0.0/16","SubnetLen":25,"Backend":{"Type":"host-gw"}}')
+    await until('said', async () => (await b.get('/readyz')).body.includes('SubnetLen'))
+    lab.etcd.ctl('put', `${PREFIX}/config`, '{"Network":"nonsense"}')
+    await until('said', async () => (await b.get('/readyz')).body.includes('nonsense'))
+    await reaches(...pods)
+    const held = [lab.key(a), lab.key(b)]
+    lab.etcd.ctl('put', `${PREFIX}/config`, '{"Network":"10.5.0.0/16", "Backend":{"Type":"host-gw"}}')
+    await until('the tunnel is gone', () => !/flannel\.1/.test(a.run('ip', 'link') + b.run('ip', 'link')), 20_000)
+    await lab.cluster.ready(b)
+    await reaches(...pods)
+    assert.deepEqual([lab.key(a), lab.key(b)], held)
+  },
+)
 
 test(
   'without a configuration, or one that etcd cannot have, the agent waits and says what is missing',

@@ -1,6 +1,7 @@
 /** etcd as the datastore: leases below `<prefix>/subnets`, the network configuration in `<prefix>/config`. Source: flannel's pkg/subnet/etcd. */
 
 import { readFileSync } from 'node:fs'
+import { isDeepStrictEqual } from 'node:util'
 
 import { EtcdClient } from '#etcd/client.ts'
 import { PrefixWatch, type Mark, type PrefixNews } from '#etcd/prefix-watch.ts'
@@ -8,7 +9,7 @@ import { backendOf } from '#flannel/backend/registry.ts'
 import { FlannelError } from '#flannel/errors.ts'
 import { attributesOf, type Attributes } from '#flannel/etcd/attributes.ts'
 import { parseLeaseKey, type Subnets } from '#flannel/etcd/key.ts'
-import { leaseRanges } from '#flannel/etcd/range.ts'
+import { leaseRanges, type LeaseRanges } from '#flannel/etcd/range.ts'
 import { ownView, type LeaseRecord } from '#flannel/etcd/record.ts'
 import type { Local } from '#flannel/local.ts'
 import { parseNetConf, type NetConf } from '#flannel/net-conf.ts'
@@ -41,10 +42,11 @@ export class EtcdDatastore implements Datastore {
   readonly checks = { reached: CHECKS.etcd, published: CHECKS.lease }
   readonly #parts: EtcdDatastoreParts
   readonly #client: EtcdClient
+  readonly #collector: Disposable
   readonly #listed = Promise.withResolvers<void>()
-  #confText = ''
   #localText = ''
-  #confTrouble: string | undefined
+  #sink: NodeSink | undefined
+  #ranges: LeaseRanges | undefined
   #book: LeaseBook | undefined
   #own: OwnLease | undefined
   #watch: PrefixWatch | undefined
@@ -54,7 +56,7 @@ export class EtcdDatastore implements Datastore {
     this.#parts = parts
     const { endpoints, tls, user } = parts.etcd
     this.#client = new EtcdClient({ endpoints, tls, user, userAgent: parts.userAgent })
-    parts.metrics.registry.onCollect(() => this.#collect())
+    this.#collector = parts.metrics.registry.onCollect(() => this.#collect())
   }
 
   async netConf(signal: AbortSignal): Promise<string> {
@@ -67,15 +69,17 @@ export class EtcdDatastore implements Datastore {
         `there is no network configuration: etcd has no key ${key}`,
         `write one, as: etcdctl put ${key} '{"Network": "10.244.0.0/16", "Backend": {"Type": "vxlan"}}'`,
       )
-    this.#confText = kv.value.toString()
-    leaseRanges(parseNetConf(this.#confText))
-    return this.#confText
+    const text = kv.value.toString()
+    leaseRanges(parseNetConf(text))
+    return text
   }
 
   follow(conf: NetConf, sink: NodeSink, lastKnown: LastKnown): void {
     const { node, etcd, metrics, log } = this.#parts
     const backend = backendOf(conf.backend)
     const ranges = leaseRanges(conf)
+    this.#sink = sink
+    this.#ranges = ranges
     const prefix = `${etcd.prefix}/subnets/`
     const attributes = (subnets: Subnets, known: LeaseRecord | undefined): Attributes | string => {
       const local = sink.preview(ownView(node, subnets, known))
@@ -133,6 +137,23 @@ export class EtcdDatastore implements Datastore {
     return this.#book?.isListed ?? false
   }
 
+  /** Another range may have no place for the subnet that pods here live in. */
+  objection(conf: NetConf): string | undefined {
+    try {
+      return isDeepStrictEqual(leaseRanges(conf), this.#ranges)
+        ? undefined
+        : 'Network, SubnetLen, SubnetMin or SubnetMax are others, and pods of this node have addresses of its subnet: restart the agent when they are gone'
+    } catch (error) {
+      if (error instanceof FlannelError) return error.message
+      throw error
+    }
+  }
+
+  /** etcd has no place for it. */
+  tell(): void {
+    // Log and /readyz say it.
+  }
+
   publish(local: Local): void {
     const text = JSON.stringify(local)
     if (text === this.#localText) return
@@ -149,7 +170,7 @@ export class EtcdDatastore implements Datastore {
   get trouble(): string | undefined {
     if (this.#watch === undefined) return 'not asked yet'
     if (this.#watch.trouble !== undefined) return this.#watch.trouble.message
-    return this.#book?.isListed === true ? this.#confTrouble : 'the leases have not been listed yet'
+    return this.#book?.isListed === true ? undefined : 'the leases have not been listed yet'
   }
 
   get unpublished(): string | undefined {
@@ -161,6 +182,7 @@ export class EtcdDatastore implements Datastore {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#collector[Symbol.dispose]()
     await this.#watch?.[Symbol.asyncDispose]()
     await this.#own?.[Symbol.asyncDispose]()
     this.#book?.[Symbol.dispose]()
@@ -187,29 +209,12 @@ export class EtcdDatastore implements Datastore {
   #hear(news: PrefixNews, book: LeaseBook): void {
     if (news.type === 'list') {
       const config = news.kvs.find(({ key }) => key === this.#configKey)
-      if (config !== undefined) this.#hearConf(config.value)
+      if (config !== undefined) this.#sink?.conf(Buffer.from(config.value).toString())
       book.hear({ ...news, kvs: news.kvs.filter(({ key }) => key !== this.#configKey) })
       this.#listed.resolve()
-    } else if (news.type === 'put' && news.kv.key === this.#configKey) this.#hearConf(news.kv.value)
+    } else if (news.type === 'put' && news.kv.key === this.#configKey)
+      this.#sink?.conf(Buffer.from(news.kv.value).toString())
     else book.hear(news)
-  }
-
-  /** A new configuration is another network; it is taken when the agent starts anew, and until then said by /readyz. */
-  #hearConf(value: Uint8Array): void {
-    const text = Buffer.from(value).toString()
-    const before = this.#confTrouble
-    this.#confTrouble = undefined
-    if (text === this.#confText || this.#confText === '') return
-    let message = 'the network configuration in etcd has changed: restart the agent to use it'
-    try {
-      const [now, used] = [parseNetConf(text), parseNetConf(this.#confText)]
-      if (JSON.stringify(now) === JSON.stringify(used)) return
-      leaseRanges(now)
-    } catch (error) {
-      message = `the network configuration in etcd has changed and cannot be used: ${error instanceof Error ? error.message : String(error)}`
-    }
-    this.#confTrouble = message
-    if (message !== before) this.#parts.log.warn({}, message)
   }
 
   #collect(): void {
