@@ -3,6 +3,7 @@
 import type { Plugin } from '#cni/plugin.ts'
 import { dhcp } from '#ipam/dhcp/plugin.ts'
 import { hostLocal } from '#ipam/host-local/plugin.ts'
+import { neutronIpam } from '#ipam/neutron/plugin.ts'
 import { staticIpam } from '#ipam/static/plugin.ts'
 import { bandwidth } from './bandwidth/plugin.ts'
 import { bridge } from './bridge/plugin.ts'
@@ -38,6 +39,7 @@ export const registry: ReadonlyMap<string, Plugin> = new Map(
     ipvlan,
     loopback,
     macvlan,
+    neutronIpam,
     neutronVeth,
     portmap,
     ptp,

@@ -28,3 +28,17 @@ export async function fakeTarget(): Promise<Target> {
     [Symbol.asyncDispose]: () => fake[Symbol.asyncDispose](),
   }
 }
+
+/** One cloud for several suites, which run one after the other: it starts with the first and ends with the last of them. */
+export function shared(start: () => Promise<Target>, suites: number): () => Promise<Target> {
+  let target: Promise<Target> | undefined
+  let left = suites
+  return async () => {
+    target ??= start()
+    const started = await target
+    return {
+      ...started,
+      [Symbol.asyncDispose]: async () => void (--left === 0 && (await started[Symbol.asyncDispose]())),
+    }
+  }
+}

@@ -1,0 +1,4 @@
+import { fakeTarget } from '../openstack/target.ts'
+import { neutronSuite } from './suite.ts'
+
+neutronSuite('fake', fakeTarget)
