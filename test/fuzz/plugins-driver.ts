@@ -127,6 +127,20 @@ const samples: Readonly<Record<string, readonly object[]>> = {
   ],
   sbr: [{ prevResult, table: 100 }],
   vrf: [{ prevResult, vrfname: 'blue', table: 10 }],
+  'veth-host': [
+    {
+      prevResult,
+      master: 'up0',
+      ifName: 'veth0',
+      linkLocal: '169.254.1.1',
+      serviceCIDRs: ['10.96.0.0/12'],
+      hostStackCIDRs: ['192.0.2.0/24'],
+      nodeRoute: true,
+      masqueradeServices: true,
+      mtu: 1400,
+    },
+  ],
+  'neutron-veth': [{ master: 'up0', mtu: 1400, linkLocal: '169.254.1.1', proxyNeighbours: true, ipam }],
 }
 const other = [{ prevResult, ipam: { type: 'dhcp', daemonSocketPath: '/run/none.sock' } }]
 

@@ -110,7 +110,8 @@ export function vethHostSuite(main: Plugin, extra: JsonObject, skip: string | fa
         }
       }`,
     )
-    for (const strict of ['0', '1']) {
+    // Once where every instruction is emulated.
+    for (const strict of slowness > 1 ? ['1'] : ['0', '1']) {
       execIn(a.netns, 'sysctl', '-qw', `net.ipv4.conf.all.rp_filter=${strict}`)
       assert.equal(await connects(a.netns, '10.96.0.3', 8080), node1.v4, 'a backend of another node')
       assert.equal(await connects(a.netns, '10.96.0.2', 8080), node1.v4, 'a backend of the same node')

@@ -24,11 +24,17 @@ export const SLOW = [
   'test/conformance/kernel.test.ts',
   'test/ipsec/tunnel.test.ts',
   'test/lab/tunnels.test.ts',
+  // What it stands for runs there: veth-host-ipvlan.test.ts.
+  'test/plugins/veth-host-macvlan.test.ts',
   'test/survive/survive.test.ts',
 ]
 
 /** A released flanneld, which npm run test:interop builds, and a kube-apiserver: no package of Debian has them. Only asked for by name. */
-export const OUTSIDE = ['test/interop/flannel.test.ts', 'test/kube/conformance.test.ts']
+export const OUTSIDE = [
+  'test/interop/flannel.test.ts',
+  'test/interop/flannel-etcd.test.ts',
+  'test/kube/conformance.test.ts',
+]
 
 /** A test that needs something of the kernel asks test/kernel-features.ts; whoever imports that belongs here. */
 const asks = (text) => /from '[./]+\/kernel-features\.ts'/.test(text)

@@ -11,6 +11,7 @@ import { findLink } from '#netlink/link.ts'
 import type { Link } from '#netlink/link-codec.ts'
 import { IPVLAN_MODE } from '#netlink/link-kinds.ts'
 import { masterOf } from '../link/master.ts'
+import { factsOf, networkMtu } from '../link/node-address.ts'
 import type { Pod } from '../link/pod.ts'
 import { createPodLink, type Call } from '../link/pod-link.ts'
 import { podLinkPlugin } from '../link/pod-link-plugin.ts'
@@ -19,7 +20,7 @@ const schema = v.object({
   /** '' for the only interface of the previous result, else for the link of the default route. */
   master: v.nullish(v.string(), ''),
   mode: v.nullish(v.picklist(['l2', 'l3', 'l3s', '']), ''),
-  /** 0 for the master's. */
+  /** 0 for the master's; with neutron-ipam for the network's, where that is less. */
   mtu: v.nullish(intSchema(0, 65_535), 0),
   linkInContainer: v.nullish(v.boolean(), false),
 })
@@ -49,7 +50,12 @@ function create(call: Call, conf: IpvlanConf): void {
   const master = inContainer
     ? masterOf(pod.netlink, name, what, 'the container')
     : masterOf(host.netlink, name, what, 'the host')
-  createPodLink(call, { info: { kind: 'ipvlan', data: { mode: IPVLAN_MODE[mode] } }, mtu, master, inContainer })
+  createPodLink(call, {
+    info: { kind: 'ipvlan', data: { mode: IPVLAN_MODE[mode] } },
+    mtu: mtu === 0 ? networkMtu(master, factsOf(input.config, host.root)) : mtu,
+    master,
+    inContainer,
+  })
 }
 
 /** Chained without `master`: the one interface that the plugins before made. */

@@ -45,6 +45,12 @@ const isUsable = (addr: SeenAddr): boolean =>
 /** Addresses that come and go (secondary ones, IPv6 privacy addresses) last. */
 const rank = ({ flags }: SeenAddr): number => flags & (IFA_F.SECONDARY | IFA_F.DEPRECATED)
 
+/** The largest packet that each of the pods' networks takes, as far as the cloud tells, and the card; 0 where the cloud tells nothing: the kernel's choice. */
+export function networkMtu(card: Link, facts: Facts | undefined): number {
+  const told = (facts?.subnets ?? []).map(({ mtu }) => mtu).filter((mtu) => mtu > 0)
+  return told.length === 0 ? 0 : Math.min(card.mtu, ...told)
+}
+
 /**
  * The largest packet of a pod: what the configuration says, else the smallest of its subnets' networks as far as the cloud tells, and never more than the card
  * carries.
