@@ -11,6 +11,7 @@ import { closeClouds } from '#plugins/host-device-plus/cloud.ts'
 import { NicKeeper, type NicReport } from '#plugins/host-device-plus/keeper.ts'
 import { hostDevicePlusPlugin } from '#plugins/host-device-plus/plugin.ts'
 import { createNetns, deleteNetns } from '#sys/netns.ts'
+import { vethHost } from '#plugins/veth-host/plugin.ts'
 import { needsRoot } from '../namespace.ts'
 import { slowness } from '../slow.ts'
 import { gcInputOf, inputOf } from './input.ts'
@@ -455,4 +456,24 @@ test('every version; a bad configuration has a clear error; Neutron’s word on 
   assert.match(made.cards()[0]?.name ?? '', /^heddle:blue:nic:/)
   await plugin.del(inputOf(rest, { netns }), made.host)
   await made.assertNothing('after all')
+})
+
+test('with veth-host behind it: the pod reaches its node, and the node the pod', { skip }, async () => {
+  await using made = await NovaHost.start()
+  const netns = made.pod()
+  const call = { containerId: 'a', netns }
+  const conf = made.conf()
+  const leg: JsonObject = { name: 'net1', type: 'veth-host', serviceCIDRs: ['10.96.0.0/12'] }
+  const own = await plugin.add(inputOf(conf, call), made.host)
+  const prevResult = await vethHost.add(inputOf(leg, { ...call, prevResult: own }), made.host)
+  assert.match(execIn(netns, 'ip', 'route', 'get', '10.9.0.5'), /dev veth0/)
+  assert.ok(await ping(netns, '10.9.0.5'))
+  assert.ok(await ping(netns, '10.9.0.1'))
+  assert.ok(await ping(made.path, own.ips[0]?.address.split('/')[0] ?? ''))
+  await plugin.check(inputOf(conf, { ...call, prevResult }), made.host)
+  await vethHost.check(inputOf(leg, { ...call, prevResult }), made.host)
+  // As runtimes do: the last first.
+  await vethHost.del(inputOf(leg, { ...call, prevResult }), made.host)
+  await plugin.del(inputOf(conf, { ...call, prevResult }), made.host)
+  await made.assertNothing('after DEL')
 })

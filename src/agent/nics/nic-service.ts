@@ -4,7 +4,9 @@ import { openHost } from '#cni/runtime/host.ts'
 import { KubeClient } from '#kube/client.ts'
 import { nodes } from '#kube/resources.ts'
 import { closeClouds } from '#plugins/host-device-plus/cloud.ts'
+import type { NicHost } from '#plugins/host-device-plus/engine.ts'
 import { NicKeeper, type KeeperOptions, type NicReport } from '#plugins/host-device-plus/keeper.ts'
+import { observeNics } from '#plugins/host-device-plus/observe.ts'
 import { systemClock } from '#sys/clock.ts'
 import type { AgentMetrics } from '../agent-metrics.ts'
 import { clusterConfig } from '../cluster.ts'
@@ -27,8 +29,8 @@ export interface NicServiceOptions {
   readonly health: Health
   readonly log: Log
   readonly userAgent: string
-  /** For tests: other times than the usual. */
-  readonly keeper?: Pick<KeeperOptions, 'intervalMs' | 'fullMs' | 'settleMs'>
+  /** For tests: another machine than this process's, other times than the usual. */
+  readonly keeper?: Pick<KeeperOptions, 'intervalMs' | 'fullMs' | 'settleMs'> & { readonly host?: NicHost }
 }
 
 /** Nothing is asked for, and nothing shown, before a network with the plugin host-device-plus was used. */
@@ -36,8 +38,13 @@ export function startNicService(options: NicServiceOptions): AsyncDisposable {
   const { paths, metrics, health, log } = options
   const stack = new AsyncDisposableStack()
   stack.defer(closeClouds)
-  const host = stack.use(
-    openHost({ root: paths.root, log: (level, message, fields) => log[level](fields ?? {}, message) }),
+  const own = openHost({ root: paths.root, log: (level, message, fields) => log[level](fields ?? {}, message) })
+  stack.use(own)
+  stack.use(
+    observeNics({
+      onStep: (operation, outcome) => metrics.nics.operations.add({ operation, outcome }),
+      onAttempt: ({ service, method, code }) => metrics.nics.requests.add({ service, method, code }),
+    }),
   )
   const resource = nodeResource(options)
   if (resource !== undefined) stack.use(resource)
@@ -60,11 +67,9 @@ export function startNicService(options: NicServiceOptions): AsyncDisposable {
   }
   stack.use(
     new NicKeeper({
+      host: own,
       ...options.keeper,
-      host,
       onReport,
-      onStep: (operation, outcome) => metrics.nics.operations.add({ operation, outcome }),
-      onAttempt: ({ service, method, code }) => metrics.nics.requests.add({ service, method, code }),
     }),
   )
   return stack

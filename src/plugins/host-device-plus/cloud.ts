@@ -5,7 +5,7 @@ import { statSync } from 'node:fs'
 import { invalidConfig, tryAgain } from '#cni/errors.ts'
 import { familyOf, formatCidr, ipNetOf, networkOf, parseCidr, parseIpNet } from '#ip/prefix.ts'
 import type { MacText } from '#ip/text.ts'
-import { OpenStackClient, type Attempt } from '#openstack/client.ts'
+import { OpenStackClient } from '#openstack/client.ts'
 import { loadCloud } from '#openstack/clouds-file.ts'
 import { isCode } from '#openstack/errors.ts'
 import { markFields, markTags } from '#openstack/mark.ts'
@@ -16,6 +16,7 @@ import { Compute } from '#openstack/nova/compute.ts'
 import { systemClock, type Clock } from '#sys/clock.ts'
 import { markOfCard, portName, type Card, type CardPort } from './card.ts'
 import type { NicConf } from './config.ts'
+import { tellAttempt } from './observe.ts'
 
 /** One call of a service, repetitions included. */
 const CALL_MS = 20_000
@@ -39,7 +40,6 @@ interface Facts {
 export interface CloudOptions {
   readonly clock?: Clock
   readonly random?: () => number
-  readonly onAttempt?: (attempt: Attempt) => void
 }
 
 export class NicCloud implements Disposable {
@@ -57,7 +57,6 @@ export class NicCloud implements Disposable {
     const config = loadCloud({ ...(file === undefined ? {} : { file }), ...(cloud === undefined ? {} : { cloud }) })
     const { computeUrl: compute } = conf
     const endpoints = compute === undefined ? config.endpoints : { ...config.endpoints, compute }
-    const { onAttempt } = options
     this.#clock = options.clock ?? systemClock
     this.#random = options.random ?? Math.random
     this.#client = new OpenStackClient(
@@ -68,7 +67,7 @@ export class NicCloud implements Disposable {
         attemptMs: Math.max(CALL_MS, conf.attachTimeoutMs),
         clock: this.#clock,
         random: this.#random,
-        ...(onAttempt === undefined ? {} : { onAttempt }),
+        onAttempt: tellAttempt,
       },
     )
     this.#ports = new Ports(this.#client)

@@ -11,6 +11,7 @@ import type { Home, NicCloud } from './cloud.ts'
 import type { NicConf } from './config.ts'
 import { awaitCard, bringBack, deviceOf, findCard } from './device.ts'
 import { cniErrorOf } from './errors.ts'
+import { tellStep, type NicStep } from './observe.ts'
 import { roomFor } from './plan.ts'
 
 export type NicHost = Pick<PluginHost, 'root' | 'netlink' | 'failpoint' | 'log'>
@@ -26,10 +27,7 @@ export interface EngineOptions {
   readonly random?: () => number
   /** Milliseconds in which a request of somebody who was killed may still be carried out. */
   readonly settleMs?: number
-  readonly onStep?: (step: NicStep, outcome: 'done' | 'failed') => void
 }
-
-export type NicStep = 'create' | 'attach' | 'detach'
 
 /** A card with its lock, and its link on the host. */
 export interface Held extends Disposable {
@@ -261,13 +259,12 @@ export class Engine {
   }
 
   async #step<T>(step: NicStep, doing: string, work: (cloud: NicCloud) => Promise<T>): Promise<T> {
-    const { onStep } = this.options
     try {
       const result = await this.ask(doing, work)
-      onStep?.(step, 'done')
+      tellStep(step, 'done')
       return result
     } catch (error) {
-      onStep?.(step, 'failed')
+      tellStep(step, 'failed')
       throw error
     }
   }

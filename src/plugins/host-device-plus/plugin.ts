@@ -21,7 +21,7 @@ import { refuseTakenName } from '../link/pod-link.ts'
 import { undoing } from '../link/undo.ts'
 import { Book, bookFolder } from './book.ts'
 import { isIdle, type Card, type CardPort } from './card.ts'
-import { cloudOf, type CloudOptions } from './cloud.ts'
+import { cloudOf } from './cloud.ts'
 import { nicConf, type NicConf } from './config.ts'
 import { hasMac, moveIn } from './device.ts'
 import { Engine, type EngineOptions, type NicHost } from './engine.ts'
@@ -31,8 +31,7 @@ import { rememberScope } from './scope.ts'
 
 const TYPE = 'host-device-plus'
 
-export interface NicPluginOptions
-  extends Pick<EngineOptions, 'clock' | 'random' | 'settleMs' | 'onStep'>, Pick<CloudOptions, 'onAttempt'> {}
+export type NicPluginOptions = Pick<EngineOptions, 'clock' | 'random' | 'settleMs'>
 
 export const hostDevicePlusPlugin = (options: NicPluginOptions = {}): Plugin => ({
   type: TYPE,
