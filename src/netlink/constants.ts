@@ -51,6 +51,7 @@ export const RTM = {
   NEWTFILTER: 44,
   DELTFILTER: 45,
   GETTFILTER: 46,
+  GETNETCONF: 82,
 } as const
 
 /** Multicast groups of NETLINK_ROUTE (RTNLGRP_*). */

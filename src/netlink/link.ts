@@ -21,7 +21,7 @@ import type { Message } from './message.ts'
 import type { NetlinkSocket } from './socket.ts'
 
 /** RTEXT_FILTER_SKIP_STATS: counters make up most of a link's message and nobody here reads them. */
-const SKIP_STATS = 8
+export const SKIP_STATS = 8
 
 /** What can be set on a link; what is absent stays as it is. */
 export interface LinkSettings {

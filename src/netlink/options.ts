@@ -39,10 +39,16 @@ function setTimeouts(fd: number, timeoutMs: number, sys: Sys): void {
   }
 }
 
-/** struct timeval of a 64-bit kernel. */
+const timevals = new Map<number, Uint8Array>()
+
+/** struct timeval of a 64-bit kernel. There are few deadlines, and many sockets that live for a moment. */
 function timeval(ms: number): Uint8Array {
+  const known = timevals.get(ms)
+  if (known !== undefined) return known
   const words = new BigInt64Array([BigInt(Math.trunc(ms / 1000)), BigInt((ms % 1000) * 1000)])
-  return new Uint8Array(words.buffer)
+  const made = new Uint8Array(words.buffer)
+  if (timevals.size < 64) timevals.set(ms, made)
+  return made
 }
 
 /** A native int as an option's value. */

@@ -1,6 +1,8 @@
 /** Kernel settings under /proc/sys, in the namespace of the calling thread (use `inNetns` for another). */
 
-import { readFileSync, writeFileSync } from 'node:fs'
+import { constants, readFileSync } from 'node:fs'
+import { nativeSys } from './addon.ts'
+import { check } from './errno.ts'
 
 /** A setting cannot be read or written. */
 export class SysctlError extends Error {
@@ -45,9 +47,20 @@ export function readSysctl(key: string): string {
 export function writeSysctl(key: string, value: string): void {
   const path = sysctlKey(key)
   try {
-    writeFileSync(`/proc/sys/${path}`, value, { flag: 'r+' })
+    writeWhole(`/proc/sys/${path}`, value)
   } catch (cause) {
     throw failed(key, `set to ${JSON.stringify(value)}`, cause)
+  }
+}
+
+/** In one write, as these files want it. */
+function writeWhole(path: string, value: string): void {
+  const sys = nativeSys()
+  const fd = check(sys.open(path, constants.O_WRONLY, 0), 'open', path)
+  try {
+    check(sys.write(fd, Buffer.from(value)), 'write', path)
+  } finally {
+    sys.close(fd)
   }
 }
 

@@ -51,19 +51,21 @@ export function decodeCall(frame: Buffer): CallFrame {
       `protocol version ${frame[4] ?? 'missing'}; ${protocolVersion} is spoken here`,
     )
   }
+  // Decoded once and cut then: a character lies on one side of a NUL.
+  const text = frame.toString('utf8', 5)
   const pairs: [string, string][] = []
-  let at = 5
+  let at = 0
   for (;;) {
-    const end = frame.indexOf(0, at)
+    const end = text.indexOf('\0', at)
     if (end < 0) throw new ProtocolError('malformed', 'the environment of a call does not end')
     if (end === at) break
-    const item = frame.toString('utf8', at, end)
+    const item = text.slice(at, end)
     const equals = item.indexOf('=')
     if (equals < 1) throw new ProtocolError('malformed', `${JSON.stringify(item.slice(0, 64))} is no KEY=VALUE`)
     pairs.push([item.slice(0, equals), item.slice(equals + 1)])
     at = end + 1
   }
-  return { env: Object.fromEntries(pairs), stdin: frame.toString('utf8', at + 1) }
+  return { env: Object.fromEntries(pairs), stdin: text.slice(at + 1) }
 }
 
 /** What a shim would send; for tests and for callers without a shim. */

@@ -4,13 +4,14 @@
  */
 
 import { hash, randomUUID } from 'node:crypto'
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { mkdirSync, renameSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 
 import * as v from 'valibot'
 
 import { tableFamilies } from '#nft/table.ts'
 import { hasCode } from '#sys/errno.ts'
+import { readFileIfThere } from '#sys/read-file.ts'
 import { removeFile } from '#sys/remove-file.ts'
 import { namesIn } from '#sys/folder.ts'
 import { jsonObject } from '../schema.ts'
@@ -87,8 +88,14 @@ export type RecordKey = Pick<AttachmentRecord, 'type' | 'network' | 'containerId
 export const recordFolder = (root: string): string => join(root, '/run/heddle/attachments')
 
 /** Names are too long together for one file name. */
-const nameOf = ({ type, network, containerId, ifname }: RecordKey): string =>
-  hash('sha256', `${type}:${network}:${containerId}:${ifname}`).slice(0, 32)
+function nameOf({ type, network, containerId, ifname }: RecordKey): string {
+  const text = `${type}:${network}:${containerId}:${ifname}`
+  if (text !== named.text) named = { text, name: hash('sha256', text).slice(0, 32) }
+  return named.name
+}
+
+/** The last one: a call asks for the same one several times. */
+let named = { text: '', name: '' }
 
 export const recordFile = (folder: string, key: RecordKey): string => join(folder, `${nameOf(key)}.json`)
 
@@ -146,12 +153,8 @@ export function listRecords(folder: string): readonly AttachmentRecord[] {
 }
 
 function parseFile(file: string): AttachmentRecord | undefined {
-  try {
-    return parseRecord(readFileSync(file, 'utf8'))
-  } catch (error) {
-    if (hasCode(error, 'ENOENT')) return undefined
-    throw error
-  }
+  const text = readFileIfThere(file)
+  return text === undefined ? undefined : parseRecord(text)
 }
 
 /** The record in a file's text; undefined for anything else. */

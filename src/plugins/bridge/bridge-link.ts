@@ -10,6 +10,7 @@ import type { IpNetText, IpText } from '#ip/text.ts'
 import { deleteAddr, listAddrs, replaceAddr } from '#netlink/addr.ts'
 import { createLink, findLink, getLink, kindOf, setLink } from '#netlink/link.ts'
 import { IFF, type Link } from '#netlink/link-codec.ts'
+import type { Message } from '#netlink/message.ts'
 import { neighMessage } from '#netlink/neigh.ts'
 import { hasCode } from '#sys/errno.ts'
 import { distrustful, hostNetns, withoutDad, writeSysctls } from '../link/host-netns.ts'
@@ -92,7 +93,6 @@ const addressConflict = (name: string, has: IpNetText, wanted: IpNetText) =>
     `the subnet of this node has changed: set "forceAddress", or when no pod uses the old subnet any more: ip address delete ${has} dev ${name}`,
   )
 
-/** What the host remembers of an address's last owner would send its packets to a MAC address that is gone. Missing entries are fine. */
-export function forgetNeighbours(host: PluginHost, index: number, ips: readonly IpText[]): void {
-  host.netlink.batch(ips.map((ip) => neighMessage('delete', { index, ip })))
-}
+/** Forgets what the host remembers of an address's last owner, and would send its packets to: a MAC address that is gone. Missing entries are fine. */
+export const neighboursOf = (index: number, ips: readonly IpText[]): readonly Message[] =>
+  ips.map((ip) => neighMessage('delete', { index, ip }))

@@ -11,14 +11,14 @@ import type { Link } from '#netlink/link-codec.ts'
 import { requireIptables } from '../iptables/nat.ts'
 import { allocation } from '../link/allocate.ts'
 import { configureInterface, ipOf } from '../link/configure.ts'
-import { enableForwarding, hostNetns } from '../link/host-netns.ts'
+import { ensureForwarding, hostNetns } from '../link/host-netns.ts'
 import { asksOverLink } from '../link/ipam-link.ts'
 import { openPod, type Pod } from '../link/pod.ts'
 import { all, undoing, type Undo } from '../link/undo.ts'
 import { createVeth, removeLink, removeVeth, sendAll, staleVeths, vethName } from '../link/veth.ts'
 import { masqueradePod, unmasqueradePod, unmasqueradeStalePods } from '../rules/pod-masquerade.ts'
 import { checkSpoofing, dropSpoofCheck, dropStaleSpoofChecks } from '../rules/spoof-check.ts'
-import { ensureBridge, ensureGatewayAddresses, forgetNeighbours } from './bridge-link.ts'
+import { ensureBridge, ensureGatewayAddresses, neighboursOf } from './bridge-link.ts'
 import { checkBridge } from './check.ts'
 import { bridgeConf, bridgeNameOf, type BridgeConf } from './config.ts'
 import { withGateways } from './gateways.ts'
@@ -61,12 +61,15 @@ async function connect(input: PluginInput, host: PluginHost, conf: BridgeConf, p
   // All that the host needs comes before the pod's end is up: its first packet meets every rule.
   const gateway = conf.vlan !== 0 && conf.isGateway ? ensureVlanGateway(host, bridgeLink, conf) : undefined
   ensureGatewayAddresses(host, gateway ?? bridgeLink, gatewayed.addresses, conf, undo)
-  if (gatewayed.addresses.length > 0) enableForwarding(hostNetns(host).fd, familiesOf(gatewayed.result))
+  if (gatewayed.addresses.length > 0) ensureForwarding(host, familiesOf(gatewayed.result))
   if (!isOverLink) await addSpoofCheck(input, host, conf, name, inside, undo)
   await addMasquerade(input, host, conf, ips, undo)
-  const addresses = ips.map((ip) => ipOf(ip.address))
-  forgetNeighbours(host, (gateway ?? bridgeLink).index, addresses)
-  if (!isOverLink) bringUpPort(host, name, conf)
+  const neighbours = neighboursOf(
+    (gateway ?? bridgeLink).index,
+    ips.map((ip) => ipOf(ip.address)),
+  )
+  if (isOverLink) host.netlink.batch(neighbours)
+  else bringUpPort(host, name, conf, neighbours)
   host.failpoint('bridge.up')
   const options = { enableDad: conf.enableDad, carrier: () => forwarding(host, name), fresh: inside }
   if (!conf.disableContainerInterface) await configureInterface(pod, input.ifname, ips, routes, options)
@@ -180,11 +183,8 @@ async function del(input: PluginInput, host: PluginHost): Promise<void> {
 function forget(input: PluginInput, host: PluginHost): void {
   const link = findLink(host.netlink, bridgeNameOf(input.config))
   if (link !== undefined && input.prevResult !== undefined) {
-    forgetNeighbours(
-      host,
-      link.index,
-      input.prevResult.ips.map((ip) => ipOf(ip.address)),
-    )
+    const ips = input.prevResult.ips.map((ip) => ipOf(ip.address))
+    host.netlink.batch(neighboursOf(link.index, ips))
   }
 }
 

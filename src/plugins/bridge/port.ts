@@ -21,10 +21,10 @@ export function portFlags({ hairpinMode, portIsolation }: BridgeConf): BridgePor
   return { ...(hairpinMode ? { hairpin: true } : {}), ...(portIsolation ? { isolated: true } : {}) }
 }
 
-/** The port's VLANs, then up: before that no frame passes. */
-export function bringUpPort(host: PluginHost, name: string, conf: BridgeConf): void {
+/** The port's VLANs, then up: before that no frame passes. `optional` goes along, whatever becomes of it. */
+export function bringUpPort(host: PluginHost, name: string, conf: BridgeConf, optional: readonly Message[] = []): void {
   if (conf.vlan !== 0 || conf.vlanTrunk.length > 0) setVlans(host, getLink(host.netlink, name).index, conf)
-  sendAll(host.netlink, [setLinkMessage(name, { up: true })])
+  sendAll(host.netlink, [setLinkMessage(name, { up: true })], undefined, optional)
 }
 
 /** Throws CniError 2 on a kernel without VLAN filtering. */

@@ -9,6 +9,7 @@ import { familyOf, parseIpNet } from '#ip/prefix.ts'
 import { formatIp } from '#ip/address.ts'
 import type { IpText } from '#ip/text.ts'
 import { addrMessage, IFA_F, listAddrs } from '#netlink/addr.ts'
+import { setInetMessage } from '#netlink/inet-conf.ts'
 import { getLink, setLinkMessage } from '#netlink/link.ts'
 import type { Link } from '#netlink/link-codec.ts'
 import type { Message } from '#netlink/message.ts'
@@ -45,13 +46,11 @@ export function addressesOf(result: Result, index: number): readonly IpConfig[] 
   return result.ips.filter((config) => config.interface === index)
 }
 
-/** Sysctls of the pod's interface before it comes up. */
+/** Sysctls of the pod's interface before it comes up, which netlink does not set. */
 function sysctlsOf(ifname: string, hasIpv6: boolean, enableDad: boolean): readonly Sysctl[] {
-  const v4: Sysctl[] = [{ path: ['ipv4', 'conf', ifname, 'arp_notify'], value: '1' }]
-  if (!hasIpv6) return v4
+  if (!hasIpv6) return []
   const set = (name: string, key: string, value: string): Sysctl => ({ path: ['ipv6', 'conf', name, key], value })
   return [
-    ...v4,
     set('lo', 'disable_ipv6', '0'),
     set(ifname, 'disable_ipv6', '0'),
     { ...set(ifname, 'keep_addr_on_down', '1'), optional: true },
@@ -71,15 +70,16 @@ export async function configureInterface(
 ): Promise<Link> {
   const hasIpv6 = ips.some(({ address }) => familyOf(address) === 6)
   const { fresh } = options
-  // `lo` is not as fresh as the interface.
-  writeSysctls(pod.fd, sysctlsOf(ifname, hasIpv6, options.enableDad), fresh !== undefined && !hasIpv6)
+  writeSysctls(pod.fd, sysctlsOf(ifname, hasIpv6, options.enableDad))
   const { index } = fresh ?? getLink(pod.netlink, ifname)
+  const notify = setInetMessage(index, { arpNotify: true })
   const isAwaited = hasIpv6 && options.enableDad
   if (isAwaited) {
-    send(pod.netlink, [setLinkMessage(index, { up: true })])
+    send(pod.netlink, [notify, setLinkMessage(index, { up: true })])
     await options.carrier?.()
   }
   const addressed = [
+    notify,
     ...ips.map(({ address }) =>
       addrMessage('add', {
         index,

@@ -1,6 +1,7 @@
 /** What plugins need of the host's network namespace besides rtnetlink: its descriptor, sysctls, and a socket to nf_tables. */
 
 import type { PluginHost } from '#cni/plugin.ts'
+import { isForwarding } from '#netlink/inet-conf.ts'
 import type { NetlinkSocket } from '#netlink/socket.ts'
 import { openNft } from '#nft/transaction.ts'
 import { nativeSys } from '#sys/addon.ts'
@@ -42,6 +43,7 @@ const keyOf = (path: readonly string[]): string => `net/${path.join('/')}`
  * ago, which has the defaults, so that looking first is not worth it. Throws `SysctlError`.
  */
 export function writeSysctls(netns: number, sysctls: readonly Sysctl[], isFresh = false): void {
+  if (sysctls.length === 0) return
   inNetns(netns, () => {
     for (const { path, value, optional } of sysctls) {
       const key = keyOf(path)
@@ -67,10 +69,19 @@ export function readSysctl(netns: number, path: readonly string[]): string | und
 
 /** The host forwards packets of these families from now on. */
 export function enableForwarding(netns: number, families: ReadonlySet<4 | 6>): void {
-  const sysctls: Sysctl[] = []
-  if (families.has(4)) sysctls.push({ path: ['ipv4', 'ip_forward'], value: '1' })
-  if (families.has(6)) sysctls.push({ path: ['ipv6', 'conf', 'all', 'forwarding'], value: '1' })
-  writeSysctls(netns, sysctls)
+  writeSysctls(netns, forwardingOf([...families]))
+}
+
+const forwardingOf = (families: readonly (4 | 6)[]): readonly Sysctl[] =>
+  families.map((family) => ({
+    path: family === 4 ? ['ipv4', 'ip_forward'] : ['ipv6', 'conf', 'all', 'forwarding'],
+    value: '1',
+  }))
+
+/** The same, which asks the kernel by netlink first: for every pod, and nearly always there is nothing to do. */
+export function ensureForwarding(host: Pick<PluginHost, 'netlink'>, families: ReadonlySet<4 | 6>): void {
+  const missing = [...families].filter((family) => !isForwarding(host.netlink, family))
+  writeSysctls(hostNetns(host).fd, forwardingOf(missing))
 }
 
 /**
@@ -78,9 +89,14 @@ export function enableForwarding(netns: number, families: ReadonlySet<4 | 6>): v
  * because the first advertisement may come with the first packet.
  */
 export const distrustful = (name: string): readonly Sysctl[] => [
+  ...distrustful6(name),
+  { path: ['ipv4', 'conf', name, 'accept_redirects'], value: '0', optional: true },
+]
+
+/** Its part of IPv6, which netlink does not set. */
+export const distrustful6 = (name: string): readonly Sysctl[] => [
   { path: ['ipv6', 'conf', name, 'accept_ra'], value: '0', optional: true },
   { path: ['ipv6', 'conf', name, 'accept_redirects'], value: '0', optional: true },
-  { path: ['ipv4', 'conf', name, 'accept_redirects'], value: '0', optional: true },
 ]
 
 /**

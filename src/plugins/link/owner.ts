@@ -1,10 +1,10 @@
 /** How what a plugin makes on the host is marked, so that DEL and GC find it with nothing but the attachment's name. */
 
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 
 import type { Attachment } from '#cni/plugin.ts'
 
-const sha256 = (text: string): string => createHash('sha256').update(text).digest('hex')
+const sha256 = (text: string): string => hash('sha256', text)
 
 /** ':' is in no network name, container ID or interface name. */
 const nameOf = (network: string, { containerId, ifname }: Attachment): string => `${network}:${containerId}:${ifname}`
@@ -24,8 +24,8 @@ export const aliasPrefix = (network: string): string =>
 
 /** Host-side names of an attachment's link, in the order of trying: the next one where a hash collides with another attachment's. */
 export function hostNames(network: string, attachment: Attachment): readonly string[] {
-  const hash = sha256(nameOf(network, attachment))
-  return [0, 8, 16].map((at) => `veth${hash.slice(at, at + 8)}`)
+  const digest = sha256(nameOf(network, attachment))
+  return [0, 8, 16].map((at) => `veth${digest.slice(at, at + 8)}`)
 }
 
 /** Marks an nftables element: which network and which attachment, as hashes of fixed length, then in clear for people. */

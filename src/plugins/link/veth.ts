@@ -13,12 +13,13 @@ import {
   setBridgePortMessage,
   setLinkMessage,
 } from '#netlink/link.ts'
+import { noLinkLocalMessage, setInetMessage } from '#netlink/inet-conf.ts'
 import type { Link } from '#netlink/link-codec.ts'
 import type { BridgePort } from '#netlink/link-kinds.ts'
 import type { Message } from '#netlink/message.ts'
 import type { NetlinkSocket } from '#netlink/socket.ts'
 import { hasCode } from '#sys/errno.ts'
-import { distrustful, hostNetns, withoutLinkLocal, writeSysctls } from './host-netns.ts'
+import { distrustful6, hostNetns, writeSysctls } from './host-netns.ts'
 import { aliasOf, aliasPrefix, hostNames } from './owner.ts'
 import { openPodIfThere, type Pod } from './pod.ts'
 import type { Undo } from './undo.ts'
@@ -63,18 +64,31 @@ export function createVeth(input: PluginInput, host: PluginHost, pod: Pod, optio
     setLinkMessage(name, { alias: aliasOf(input.config.name, input) }),
     ...(port === undefined ? [] : [setBridgePortMessage(name, port)]),
   ]
+  const optional = [
+    setInetMessage(name, { acceptRedirects: false }),
+    // A port of a bridge needs no link-local address: the bridge has one.
+    ...(options.master === undefined ? [] : [noLinkLocalMessage(name)]),
+  ]
   host.failpoint('veth.create')
-  sendAll(host.netlink, messages, () => undo.add(`link ${name}`, () => removeLink(host.netlink, name)))
+  const begun = (): void => undo.add(`link ${name}`, () => removeLink(host.netlink, name))
+  sendAll(host.netlink, messages, begun, optional)
   host.failpoint('veth.created')
-  const sysctls = [...distrustful(name), ...(options.master === undefined ? [] : withoutLinkLocal(name))]
-  writeSysctls(hostNetns(host).fd, sysctls, true)
+  writeSysctls(hostNetns(host).fd, distrustful6(name), true)
 }
 
-/** Sends in one system call, which a kill cannot cut in two; throws the first error, after `begun` if the first message took effect. */
-export function sendAll(netlink: NetlinkSocket, messages: readonly Message[], begun?: () => void): void {
-  const results = netlink.batch(messages)
+/**
+ * Sends in one system call, which a kill cannot cut in two; throws the first error, after `begun` if the first message took effect. That one of the `optional` messages fails, which
+ * go behind the others, is no matter.
+ */
+export function sendAll(
+  netlink: NetlinkSocket,
+  messages: readonly Message[],
+  begun?: () => void,
+  optional: readonly Message[] = [],
+): void {
+  const results = netlink.batch([...messages, ...optional])
   if (results[0] === undefined) begun?.()
-  const failed = results.find((result) => result !== undefined)
+  const failed = results.find((result, i) => result !== undefined && i < messages.length)
   if (failed !== undefined) throw failed
 }
 

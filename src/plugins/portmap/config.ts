@@ -61,7 +61,7 @@ const runtimeSchema = v.object({
           v.transform((text) => (text === '' ? 'tcp' : text.toLowerCase())),
           v.picklist(['tcp', 'udp', 'sctp']),
         ),
-        hostIP: v.nullish(v.union([ipSchema, v.literal('')]), ''),
+        hostIP: v.nullish(v.union([v.literal(''), ipSchema]), ''),
       }),
     ),
     [],

@@ -8,7 +8,7 @@ import { specVersions } from '#cni/version.ts'
 import { checkFailed } from '#ipam/check-failed.ts'
 import { familyOf } from '#ip/prefix.ts'
 import type { IpNetText } from '#ip/text.ts'
-import { findLink } from '#netlink/link.ts'
+import { getLocalnet, type Localnet } from '#netlink/inet-conf.ts'
 import { getRoute } from '#netlink/route.ts'
 import type { Element } from '#nft/element.ts'
 import { ensureTable } from '#nft/ensure.ts'
@@ -114,25 +114,25 @@ function firstAddress(result: Result, ifname: string, family: 4 | 6): IpNetText 
 function allowLocalhost(host: PluginHost, ports: readonly HostPort[]): void {
   const names = new Set<string>()
   for (const { address } of ports) {
-    if (familyOf(address) === 4) names.add(linkTowards(host, address))
+    if (familyOf(address) !== 4) continue
+    const link = linkTowards(host, address)
+    if (!link.routeLocalnet) names.add(link.name)
   }
   host.failpoint('portmap.localnet')
   writeSysctls(
     hostNetns(host).fd,
     [...names].map((name) => ({ path: ['ipv4', 'conf', name, 'route_localnet'], value: '1' })),
+    true,
   )
 }
 
-function linkTowards(host: PluginHost, address: IpNetText): string {
+function linkTowards(host: PluginHost, address: IpNetText): Localnet {
   const oif = outputOf(host.netlink, address)
-  const link = oif === undefined ? undefined : findLink(host.netlink, oif)
-  if (link === undefined) {
-    throw invalidConfig(
-      `the host has no route to the pod's address ${address}`,
-      'put portmap after the plugin that connects the pod with the host',
-    )
-  }
-  return link.name
+  if (oif !== undefined) return getLocalnet(host.netlink, oif)
+  throw invalidConfig(
+    `the host has no route to the pod's address ${address}`,
+    'put portmap after the plugin that connects the pod with the host',
+  )
 }
 
 function outputOf(socket: NetlinkSocket, address: IpNetText): number | undefined {

@@ -19,7 +19,7 @@ import { listRoutes, routeMessage } from '#netlink/route.ts'
 import { requireIptables } from '../iptables/nat.ts'
 import { allocation } from '../link/allocate.ts'
 import { checkInterface, configureInterface, ipOf } from '../link/configure.ts'
-import { enableForwarding, hostNetns, withoutDad, writeSysctls } from '../link/host-netns.ts'
+import { ensureForwarding, hostNetns, withoutDad, writeSysctls } from '../link/host-netns.ts'
 import { openPod, type Pod } from '../link/pod.ts'
 import { all, undoing, type Undo } from '../link/undo.ts'
 import { createVeth, findVeth, removeLink, removeVeth, sendAll, staleVeths, vethName } from '../link/veth.ts'
@@ -59,7 +59,7 @@ async function connect(
   createVeth(input, host, pod, { name, mtu: conf.mtu }, undo)
   host.failpoint('ptp.linked')
   const ipam = await allocate(input, host, undo)
-  enableForwarding(hostNetns(host).fd, new Set(ipam.ips.map(({ address }) => familyOf(address))))
+  ensureForwarding(host, new Set(ipam.ips.map(({ address }) => familyOf(address))))
   const port = setUpHostEnd(host, name, ipam.ips)
   host.failpoint('ptp.up')
   const container = await configureInterface(pod, input.ifname, ipam.ips, ipam.routes, {
