@@ -2,6 +2,7 @@
 
 import { Registry, type Counter, type Gauge, type Histogram } from './metrics.ts'
 import { nicMetrics, type NicMetrics } from './nics/nic-metrics.ts'
+import { neutronMetrics, type NeutronMetrics } from './neutron/metrics.ts'
 import { relayMetrics, type RelayMetrics } from './relay-metrics.ts'
 
 export interface AgentMetrics {
@@ -27,6 +28,7 @@ export interface AgentMetrics {
   readonly leaseLeft: Gauge
   readonly leasesDoubtful: Gauge
   readonly relay: RelayMetrics
+  readonly neutron: NeutronMetrics
   readonly nics: NicMetrics
   readonly extensionCommands: Counter
   readonly cloudPasses: Counter
@@ -159,6 +161,7 @@ export function agentMetrics(build: { readonly version: string; readonly node: s
       help: 'Peers that are kept although etcd no longer lists them, because its list cannot be trusted.',
     }),
     relay: relayMetrics(registry),
+    neutron: neutronMetrics(registry),
     nics: nicMetrics(registry),
     annotationPatches: registry.counter({ name: 'heddle_node_patches', help: 'Patches of the own Node, by outcome.' }),
     extensionCommands: registry.counter({

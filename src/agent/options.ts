@@ -1,6 +1,7 @@
 /** What an agent is told: flags, with the environment behind them. */
 
 import { hostname } from 'node:os'
+import { resolve } from 'node:path'
 
 import { tryParseIp, formatIp } from '#ip/address.ts'
 import type { IpText } from '#ip/text.ts'
@@ -37,6 +38,7 @@ export interface AgentFlags extends EtcdAgentFlags {
   readonly socket?: string | undefined
   readonly dhcp?: boolean | undefined
   readonly dhcpSocket?: string | undefined
+  readonly neutronConfig?: string | undefined
   readonly cniOnly?: boolean | undefined
   readonly healthListen?: string | undefined
   readonly logLevel?: string | undefined
@@ -79,6 +81,8 @@ export interface AgentOptions {
   readonly health: ListenAddress | undefined
   /** Keep DHCP leases. */
   readonly dhcp: boolean
+  /** File with the configuration of neutron-ipam; absent: no daemon for it. */
+  readonly neutronConfig: string | undefined
   readonly logLevel: LogLevel
   /** Milliseconds between two looks for leftovers; 0 for none. */
   readonly leakInterval: number
@@ -102,6 +106,7 @@ export function agentOptions(flags: AgentFlags, env: Environment): AgentOptions 
     paths,
     health,
     dhcp: flags.dhcp ?? true,
+    neutronConfig: flags.neutronConfig === undefined ? undefined : resolve(flags.neutronConfig),
     logLevel,
     leakInterval,
     cluster: flags.cniOnly === true ? undefined : clusterOptions(flags, env, paths),

@@ -15,6 +15,7 @@ import { HealthServer, type Pages } from './health-server.ts'
 import { Health } from './health.ts'
 import { lockAgent } from './lock.ts'
 import { errorFields, openLog, type Log } from './log.ts'
+import { startNeutronService } from './neutron/service.ts'
 import { startNicService } from './nics/nic-service.ts'
 import type { AgentOptions } from './options.ts'
 import { reportState } from './state-report.ts'
@@ -38,6 +39,10 @@ export async function runAgent(options: AgentOptions, version: string, signal: A
   if (options.health !== undefined)
     stack.use(await HealthServer.listen(options.health, health, metrics.registry, pages))
   if (options.dhcp) stack.use(startDhcpService(paths.dhcpSocket, metrics, health, log))
+  if (options.neutronConfig !== undefined) {
+    const parts = { file: options.neutronConfig, root: paths.root, cluster, metrics, health, log }
+    stack.use(startNeutronService({ ...parts, userAgent: `heddle-agent/${version}` }))
+  }
   stack.use(await openCniService(paths, metrics, health, log, options))
   stack.use(startNicService({ paths, cluster, metrics, health, log, userAgent: `heddle-agent/${version}` }))
   if (cluster !== undefined) {

@@ -55,6 +55,7 @@ export function agentCommand(): Command {
     .addOption(flag('--socket <path>', 'agent.socket', 'HEDDLE_SOCKET'))
     .addOption(flag('--dhcp-socket <path>', 'agent.dhcpSocket', 'HEDDLE_DHCP_SOCKET'))
     .addOption(flag('--no-dhcp', 'agent.noDhcp'))
+    .addOption(flag('--neutron-config <file>', 'agent.neutronConfig', 'HEDDLE_NEUTRON_CONFIG'))
     .addOption(flag('--allow-extension-commands', 'agent.allowExtension', 'HEDDLE_ALLOW_EXTENSION_COMMANDS'))
     .addOption(flag('--cni-only', 'agent.cniOnly', 'HEDDLE_CNI_ONLY'))
     .addOption(flag('--health-listen <address>', 'agent.healthListen', 'HEDDLE_HEALTH_LISTEN'))

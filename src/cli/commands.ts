@@ -15,6 +15,7 @@ export const commands: Readonly<Record<string, LazyCommand>> = {
   lab: { summary: 'lab.summary', load: async () => (await import('./lab.ts')).labCommand() },
   cni: { summary: 'cni.summary', load: async () => (await import('./cni.ts')).cniCommand() },
   dhcp: { summary: 'dhcp.summary', load: async () => (await import('./dhcp.ts')).dhcpCommand() },
+  neutron: { summary: 'neutron.summary', load: async () => (await import('./neutron.ts')).neutronCommand() },
   doctor: { summary: 'doctor.summary', load: async () => (await import('./doctor.ts')).doctorCommand() },
   migrate: { summary: 'migrate.summary', load: async () => (await import('./migrate/command.ts')).migrateCommand() },
   flanneld: { summary: 'flanneld.summary', load: async () => (await import('./flanneld.ts')).flanneldCommand() },

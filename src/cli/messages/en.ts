@@ -45,6 +45,12 @@ export const en = {
   'dhcp.daemon': 'answers the plugin dhcp on a unix socket and renews leases, in the foreground until SIGTERM',
   'dhcp.flags':
     '-socketpath FILE (/run/cni/dhcp.sock), -hostprefix DIRECTORY, -pidfile FILE, -broadcast, -resendmax TIME (62s), -resendtimeout TIME (208s), -timeout TIME (accepted, without effect)',
+  'neutron.summary': 'the daemon of the plugin neutron-ipam alone, for nodes without an agent',
+  'neutron.description':
+    'Pods that have their addresses from OpenStack Neutron. The agent does the same with --neutron-config.',
+  'neutron.ipamd': 'keeps a pool of addresses and answers the plugin on a unix socket, in the foreground until SIGTERM',
+  'neutron.config': 'the configuration of the network (CNI list) whose ipam is neutron-ipam, or that object alone',
+  'neutron.badLevel': '--log-level is "{level}"',
   'agent.summary': 'the node agent: programs this node and answers CNI calls',
   'agent.description':
     'Runs in the foreground until SIGTERM; the data path stays when it ends. Without --cni-only it is the node agent of a cluster, in the way of flannel: it watches Nodes, programs this one, and publishes it. Every option with a value is also read from the environment as HEDDLE_….',
@@ -83,6 +89,8 @@ export const en = {
   'agent.socket': 'unix socket for CNI calls (default: /run/heddle/cni.sock)',
   'agent.dhcpSocket': 'socket for the plugin dhcp (default: /run/cni/dhcp.sock)',
   'agent.noDhcp': 'keep no DHCP leases: another daemon does',
+  'agent.neutronConfig':
+    'keep a pool of addresses of OpenStack Neutron for the plugin neutron-ipam: a file with its configuration',
   'agent.allowExtension': 'run the commands that the extension backend names in the network configuration',
   'agent.cniOnly': 'answer CNI calls without any cluster',
   'agent.healthListen': 'serve /healthz, /readyz and /metrics on a path (unix socket) or HOST:PORT',

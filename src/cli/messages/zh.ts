@@ -41,6 +41,11 @@ export const zh: Catalogue = {
   'dhcp.daemon': '在 unix 套接字上响应 dhcp 插件并续租，在前台运行直到收到 SIGTERM',
   'dhcp.flags':
     '-socketpath 文件（/run/cni/dhcp.sock）、-hostprefix 目录、-pidfile 文件、-broadcast、-resendmax 时长（62s）、-resendtimeout 时长（208s）、-timeout 时长（接受但不起作用）',
+  'neutron.summary': '单独运行的 neutron-ipam 守护进程，供没有代理的节点使用',
+  'neutron.description': '供地址来自 OpenStack Neutron 的 Pod 使用。节点代理带上 --neutron-config 时也会做同样的事。',
+  'neutron.ipamd': '维护一个地址池，并在 unix 套接字上响应该插件，在前台运行直到收到 SIGTERM',
+  'neutron.config': 'ipam 为 neutron-ipam 的网络配置（CNI 列表），或单独的 ipam 对象',
+  'neutron.badLevel': '--log-level 的值是“{level}”',
   'agent.summary': '节点代理：为本节点下发网络配置，并响应 CNI 调用',
   'agent.description':
     '在前台运行，直到收到 SIGTERM；退出后数据路径保持不变。不带 --cni-only 时它就是集群的节点代理，方式与 flannel 相同：监视 Node 对象，配置本节点，并公布本节点的信息。每个带值的选项也可以用环境变量 HEDDLE_… 给出。',
@@ -73,6 +78,7 @@ export const zh: Catalogue = {
   'agent.socket': '接受 CNI 调用的 unix 套接字（默认 /run/heddle/cni.sock）',
   'agent.dhcpSocket': '供 dhcp 插件使用的套接字（默认 /run/cni/dhcp.sock）',
   'agent.noDhcp': '不保管 DHCP 租约：由另一个守护进程负责',
+  'agent.neutronConfig': '为 neutron-ipam 插件维护一个 OpenStack Neutron 的地址池：其配置文件',
   'agent.allowExtension': '允许运行网络配置中 extension 后端指定的命令',
   'agent.cniOnly': '不连接任何集群，只应答 CNI 调用',
   'agent.healthListen': '在路径（unix 套接字）或 HOST:PORT 上提供 /healthz、/readyz 和 /metrics',

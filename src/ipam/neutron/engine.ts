@@ -15,6 +15,7 @@ import { Growth } from './growth.ts'
 import { Keeper, type Log } from './keeper.ts'
 import { countsOf, deficitOf, doubtfulOf, idlePrefixOf, nextReadyAt, readyOf, surplusOf, type Counts } from './pool.ts'
 import type { Address } from './record.ts'
+import { soonest } from './soonest.ts'
 import { Trouble, type Condition, type Level, type Step } from './trouble.ts'
 
 export interface EngineOptions {
@@ -72,6 +73,11 @@ export class Engine implements AsyncDisposable {
 
   get facts(): Facts | undefined {
     return this.#options.keeper.facts
+  }
+
+  /** The port was found, and is kept. */
+  get isUp(): boolean {
+    return this.#options.keeper.isAttached
   }
 
   get #stopped(): boolean {
@@ -387,12 +393,4 @@ export class Engine implements AsyncDisposable {
     this.#notify()
     await this.#running
   }
-}
-
-/** Until something happens, at most so many ms. */
-async function soonest(clock: Clock, ms: number, event: Promise<void>, signal: AbortSignal): Promise<void> {
-  const over = new AbortController()
-  const late = clock.sleep(ms, AbortSignal.any([over.signal, signal])).catch(() => undefined)
-  await Promise.race([event, late])
-  over.abort()
 }
