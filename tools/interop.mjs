@@ -1,7 +1,7 @@
 /**
  * `npm run test:interop`: builds the released flanneld from its Go module and runs it in one cluster with Heddle (test/interop).
  *
- *   npm run test:interop              with the backends that this machine's kernel has
+ *   npm run test:interop              with the backends that this machine's kernel has, and with leases in etcd
  *   npm run test:interop -- --vm      ipip and wireguard, under Debian's kernel in a virtual machine
  *
  * Needs the Go toolchain and a Go module proxy; nothing of flannel comes into the repository. Exit status: the tests'; 77 where this machine cannot do it.
@@ -67,11 +67,11 @@ if (!existsSync(target)) {
     process.exit(CANNOT)
   }
 }
-const file = 'test/interop/flannel.test.ts'
+const files = ['test/interop/flannel.test.ts', 'test/interop/flannel-etcd.test.ts']
 const options = process.argv.slice(2)
 const args = options.includes('--vm')
-  ? ['tools/vm.mjs', file, ...options.filter((option) => option !== '--vm')]
-  : ['--test', file, ...options]
+  ? ['tools/vm.mjs', files[0], ...options.filter((option) => option !== '--vm')]
+  : ['--test', '--test-concurrency=1', ...files, ...options]
 const { status } = spawnSync(pinnedNode, args, {
   cwd: root,
   stdio: 'inherit',

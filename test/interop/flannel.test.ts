@@ -4,72 +4,16 @@
  */
 
 import assert from 'node:assert/strict'
-import { spawn, type ChildProcess } from 'node:child_process'
-import { closeSync, existsSync, openSync, readFileSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 
 import { nodes } from '#kube/resources.ts'
-import { inNetns } from '#sys/netns.ts'
-import { needsRoot, run, TestCluster, until, type TestNode } from '../agent/cluster.ts'
+import { run, TestCluster, until, type TestNode } from '../agent/cluster.ts'
 import { needsKernel } from '../kernel-features.ts'
 import { needsProgram } from '../namespace.ts'
 import { slowness } from '../slow.ts'
-
-const flanneld = process.env['HEDDLE_FLANNELD'] ?? ''
-const skip = needsRoot || (existsSync(flanneld) ? false : 'needs flanneld: npm run test:interop builds it')
-
-/** The released program on a node, as its manifest starts it. */
-class Flanneld implements AsyncDisposable {
-  readonly #node: TestNode
-  readonly #log: string
-  readonly #child: ChildProcess
-
-  constructor(node: TestNode) {
-    this.#node = node
-    this.#log = join(node.root, 'flanneld.log')
-    const log = openSync(this.#log, 'a')
-    const args = [
-      '--kube-subnet-mgr',
-      '--kube-api-url=http://192.0.2.254:6443',
-      '--iface=eth0',
-      '--ip-masq',
-      `--net-config-path=${join(node.root, 'etc/kube-flannel/net-conf.json')}`,
-      `--subnet-file=${node.subnetFile}`,
-    ]
-    this.#child = inNetns(`/run/netns/${node.ns}`, () =>
-      spawn(flanneld, args, {
-        // Its key lies below the node's root, where Heddle looks for it.
-        env: {
-          PATH: process.env['PATH'],
-          NODE_NAME: node.name,
-          WIREGUARD_KEY_FILE: join(node.root, 'run/flannel/wgkey'),
-        },
-        stdio: ['ignore', log, log],
-      }),
-    )
-    closeSync(log)
-  }
-
-  async ready(): Promise<void> {
-    await until(
-      `flanneld on ${this.#node.name} has written subnet.env`,
-      () => existsSync(this.#node.subnetFile) || `ended with ${this.#child.exitCode}: ${this.log.slice(-2000)}`,
-      30_000,
-    )
-  }
-
-  get log(): string {
-    return readFileSync(this.#log, 'utf8')
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    if (this.#child.exitCode !== null || this.#child.signalCode !== null) return
-    const ended = new Promise((resolve) => this.#child.once('exit', resolve))
-    this.#child.kill('SIGKILL')
-    await ended
-  }
-}
+import { Flanneld, needsFlanneld as skip } from './flanneld.ts'
 
 /** All pods by ping, each way; what is lost on the first tries is told when nothing helps. */
 async function reachEachOther(cluster: TestCluster, pods: readonly string[]): Promise<void> {
@@ -81,6 +25,12 @@ async function reachEachOther(cluster: TestCluster, pods: readonly string[]): Pr
         15_000,
       )
 }
+
+const fromKubernetes = (node: TestNode): readonly string[] => [
+  '--kube-subnet-mgr',
+  '--kube-api-url=http://192.0.2.254:6443',
+  `--net-config-path=${join(node.root, 'etc/kube-flannel/net-conf.json')}`,
+]
 
 /** flanneld's own way: nftables, because iptables mode asks for br_netfilter. */
 const conf = { EnableNFTables: true }
@@ -137,7 +87,7 @@ for (const { backend, peers, nodes: count, skip: why } of here) {
         await until('it knows us', () => ours.every(({ subnet }) => peers(c).includes(`${subnet}.0/24`)), 15_000)
       }
       {
-        await using first = new Flanneld(c)
+        await using first = new Flanneld(c, fromKubernetes(c))
         await first.ready()
         await knowEachOther()
         await reachEachOther(cluster, pods)
@@ -162,7 +112,7 @@ for (const { backend, peers, nodes: count, skip: why } of here) {
       assert.equal((await cluster.annotations(c.name))['backend-data'], data, 'what flanneld published stays true')
       // And back: flanneld finds everything as it left it.
       await cluster.stop(c)
-      await using second = new Flanneld(c)
+      await using second = new Flanneld(c, fromKubernetes(c))
       await second.ready()
       await knowEachOther()
       await reachEachOther(cluster, pods)
