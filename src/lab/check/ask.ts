@@ -1,7 +1,7 @@
 /** Asking a responder from inside a namespace. */
 
 import { Socket } from 'node:net'
-import { setImmediate, setTimeout as sleep } from 'node:timers/promises'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Family, IpText } from '#ip/text.ts'
 import { nativeSys } from '#sys/addon.ts'
 import { SOCK } from '#sys/constants.ts'
@@ -10,6 +10,7 @@ import { inNetns } from '#sys/netns.ts'
 import { netnsPath } from '../paths.ts'
 import { domainOf, encodeSockaddr } from '../probe/sockaddr.ts'
 import { DatagramSocket, dontFragment, IPPROTO, pathMtu } from '../probe/socket.ts'
+import { caughtUp } from './caught-up.ts'
 import { parseHeard, type Heard } from './responder.ts'
 
 export interface Question {
@@ -43,11 +44,6 @@ export async function askUdp({ namespace, family, ip, port, timeoutMs }: Questio
     if (heard !== undefined) return heard
   }
   return { failed: `no answer in ${timeoutMs / 1000} s` }
-}
-
-/** On a busy machine this thread, which also answers, may be late: a few rounds of the event loop deliver what has come. */
-async function caughtUp(): Promise<void> {
-  for (let round = 0; round < 4; round++) await setImmediate()
 }
 
 /** Sends `bytes` bytes over a TCP connection and waits for the answer. */

@@ -10,6 +10,7 @@ import { inNetns } from '#sys/netns.ts'
 import { netnsPath } from '../paths.ts'
 import { domainOf, encodeSockaddr, type Endpoint } from '../probe/sockaddr.ts'
 import { DatagramSocket, IPPROTO, onlyIpv6 } from '../probe/socket.ts'
+import { caughtUp } from './caught-up.ts'
 import type { Place } from './view.ts'
 
 /** What a responder answers: its own name, the source address that it saw, and how many bytes came. */
@@ -20,7 +21,7 @@ export interface Heard {
 }
 
 const SO_REUSEADDR = 2
-const IDLE_MS = 5000
+const IDLE_MS = 30_000
 
 const any = (family: Family, port: number): Endpoint => ({ ip: ipText(family === 4 ? '0.0.0.0' : '::'), port })
 
@@ -71,14 +72,19 @@ export function listenTcp(netns: string, at: Endpoint, family: Family): number {
   }
 }
 
-/** Reads everything until the client has finished sending, then answers and closes. */
-export function tcpResponder(place: Place, family: Family, port: number): Disposable {
+/** Reads everything until the client has finished sending, then answers and closes. Who sends nothing for `idleMs` is given up. */
+export function tcpResponder(place: Place, family: Family, port: number, idleMs = IDLE_MS): Disposable {
   const fd = listenTcp(netnsPath(place.namespace), any(family, port), family)
   const open = new Set<Socket>()
   const server: Server = createServer({ allowHalfOpen: true }, (socket) => {
     open.add(socket)
     let bytes = 0
-    socket.setTimeout(IDLE_MS, () => socket.destroy())
+    socket.setTimeout(idleMs)
+    socket.on('timeout', () => {
+      const before = bytes
+      // To close with something unread is to reset the connection.
+      void caughtUp().then(() => (bytes === before ? socket.destroy() : undefined))
+    })
     socket.on('data', (chunk: Buffer) => void (bytes += chunk.length))
     socket.on('end', () => {
       const source = ipText((socket.remoteAddress ?? '0.0.0.0').replace(/^::ffff:/, ''))

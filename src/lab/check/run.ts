@@ -1,5 +1,7 @@
 /** Asks every question of a check, from inside the namespaces, without a process. */
 
+import { setImmediate } from 'node:timers/promises'
+
 import type { Family } from '#ip/text.ts'
 import { netnsPath } from '../paths.ts'
 import { POD_PORT, UNDERLAY_MTU } from '../plan.ts'
@@ -28,6 +30,7 @@ export interface RunOptions {
 
 /** Sources that ask at the same time: more would only wait for this thread. */
 const SOURCES_AT_ONCE = 8
+const ASKED_IN_ONE_GO = 32
 /** The outside's service that tells pods how they are seen. */
 const OUTSIDE_PORT = 7
 /** More than one window of full-size segments, so that a path that loses long packets does not pass. */
@@ -92,16 +95,21 @@ async function askAll(checks: readonly Check[], timeoutMs: number): Promise<Outc
     pingers.set(key, known)
     return known
   }
+  const answered = async (check: Check): Promise<Outcome> => {
+    try {
+      return await ask(check, timeoutMs, pinger)
+    } catch (error) {
+      return { check, ok: false, detail: messageOf(error) }
+    }
+  }
+  const outcomes: Promise<Outcome>[] = []
+  for (const [i, check] of checks.entries()) {
+    // Hundreds of questions in one go would keep this thread from the answers for seconds.
+    if (i % ASKED_IN_ONE_GO === ASKED_IN_ONE_GO - 1) await setImmediate()
+    outcomes.push(answered(check))
+  }
   // Awaited here: the pingers live until the last answer.
-  return await Promise.all(
-    checks.map(async (check): Promise<Outcome> => {
-      try {
-        return await ask(check, timeoutMs, pinger)
-      } catch (error) {
-        return { check, ok: false, detail: messageOf(error) }
-      }
-    }),
-  )
+  return await Promise.all(outcomes)
 }
 
 async function ask(
