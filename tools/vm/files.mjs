@@ -11,6 +11,7 @@ const ALSO = [
   'test/sys/tun.test.ts',
   // Needs the machine's network card.
   'test/plugins/host-device-physical.test.ts',
+  'test/plugins/host-device-plus-physical.test.ts',
 ]
 
 /**
