@@ -31,7 +31,7 @@ for (const plugin of new Set(needing.map((one) => one.plugin))) {
   const features = [...new Set(selected.flatMap(({ needs = [] }) => needs))]
   const skip =
     needsKernel(...features) || (existsSync(join(dist, 'cni', plugin)) ? false : `npm run build makes ${plugin}`)
-  test(`${plugin}: ${selected.length} cases`, { skip, timeout: 290_000 }, async () => {
+  test(`${plugin}: ${selected.length} cases`, { skip, timeout: 120_000 * slowness }, async () => {
     const outcomes = await runCases(openTarget('heddle', join(dist, 'cni')), selected, { jobs: 2, kills: 2 })
     const wrong = outcomes.flatMap(({ test, verdict }) =>
       verdict.is === 'passed' ? [] : [`${fullId(test)}: ${verdict.is}: ${verdict.why}`],

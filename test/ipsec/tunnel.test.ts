@@ -7,14 +7,15 @@ import { test } from 'node:test'
 
 import { run, TestCluster, until, type TestNode } from '../agent/cluster.ts'
 import { needsKernel } from '../kernel-features.ts'
+import { slowness } from '../slow.ts'
 import { Charon, needsCharon } from './charon.ts'
 
 const PSK = '0123456789abcdef'.repeat(6)
 
 for (const udpEncap of [false, true])
   test(
-    `ipsec${udpEncap ? ' in UDP' : ''}: encrypted, whole, back after a kill`,
-    { skip: needsKernel('esp') || needsCharon },
+    `ipsec${udpEncap ? ' in UDP: encrypted, whole' : ': encrypted, whole, back after a kill'}`,
+    { skip: needsKernel('esp') || needsCharon, timeout: 120_000 * slowness },
     async () => {
       await using cluster = await TestCluster.open({ nodes: 2, backend: { Type: 'ipsec', PSK, UDPEncap: udpEncap } })
       const [a, b] = [cluster.node(0), cluster.node(1)]
@@ -43,6 +44,8 @@ for (const udpEncap of [false, true])
         assert.equal(/encap type espinudp/.test(states), udpEncap)
         assert.doesNotMatch(a.log + b.log, /0123456789abcdef/)
 
+        // How it comes back is the same for both, and takes long where all is emulated.
+        if (udpEncap) return
         // The agent goes: the tunnel stays.
         await cluster.stop(a, 'SIGKILL')
         assert.ok(isReached(from, '10.244.1.2'))

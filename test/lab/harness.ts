@@ -4,13 +4,14 @@ import { execFile, spawn, type ChildProcess } from 'node:child_process'
 import { execFileSync } from 'node:child_process'
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { slowness } from '../slow.ts'
 import type { LabStatus } from '#lab/status.ts'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
-const heddle = join(root, 'bin/heddle')
+/** Another build can be tested: HEDDLE_BIN=dist/bin/heddle. */
+const heddle = resolve(process.env['HEDDLE_BIN'] ?? join(root, 'bin/heddle'))
 
 /** A reason to skip tests that need whole labs; false where they can run. */
 export const cannotRun: string | false =

@@ -24,14 +24,18 @@ const ofKernel = ['ipip', 'wireguard']
 const here = slowness > 1 ? backends.filter(([name]) => ofKernel.includes(name)) : backends
 
 for (const [name, backend, skip] of here) {
-  test(`${name}: agents end and are killed, and no packet is lost`, { skip }, async (t) => {
-    const probes = slowness > 1 ? 200 : 800
-    const rounds = await survive({ backend, probes, perSecond: slowness > 1 ? 40 : 500, former: undefined })
-    for (const { what, sent, lost, silence, starts } of rounds) {
-      t.diagnostic(`${what}: ${lost} of ${sent} lost, ${starts} starts, silence ${Math.round(silence)} ms`)
-      assert.ok(sent >= probes && starts >= 2)
-      if (name === 'udp') assert.ok(silence <= SILENCE_MS * slowness, `silent for ${Math.round(silence)} ms`)
-      else assert.equal(lost, 0, `${what}: ${lost} of ${sent} lost`)
-    }
-  })
+  test(
+    `${name}: agents end and are killed, and no packet is lost`,
+    { skip, timeout: 120_000 * slowness },
+    async (t) => {
+      const probes = slowness > 1 ? 200 : 800
+      const rounds = await survive({ backend, probes, perSecond: slowness > 1 ? 40 : 500, former: undefined })
+      for (const { what, sent, lost, silence, starts } of rounds) {
+        t.diagnostic(`${what}: ${lost} of ${sent} lost, ${starts} starts, silence ${Math.round(silence)} ms`)
+        assert.ok(sent >= probes && starts >= 2)
+        if (name === 'udp') assert.ok(silence <= SILENCE_MS * slowness, `silent for ${Math.round(silence)} ms`)
+        else assert.equal(lost, 0, `${what}: ${lost} of ${sent} lost`)
+      }
+    },
+  )
 }
