@@ -4,10 +4,10 @@
  *
  *   records       for each of the two plugins: flock of a file of its own, a new file with what DEL needs; a second one in its place where there are rules; unlink
  *   reservation   flock, create, write, fdatasync, link, unlink, fsync of the folder, note of the last address
- *   host          RTM_GETLINK of the bridge; RTM_NEWLINK of the pair, its far end in the pod, with master, and RTM_SETLINK with the alias; three sysctls
- *   pod           one sysctl; RTM_GETLINK; RTM_NEWADDR and RTM_SETLINK up; RTM_NEWROUTE of the default route; RTM_GETLINK for the MAC address
- *   host          RTM_GETADDR of the bridge; ip_forward; RTM_SETLINK with hairpin; RTM_SETLINK up; RTM_DELNEIGH; RTM_GETLINK until the port forwards
- *   host port     one nf_tables transaction of NFT_MSG_NEWSETELEM for three sets; RTM_GETROUTE to the pod; route_localnet
+ *   host          RTM_GETLINK of the bridge; RTM_NEWLINK of the pair, its far end in the pod, with master, with it RTM_SETLINK for alias, hairpin, accept_redirects, addrgenmode; two sysctls
+ *   pod           RTM_GETLINK for index and MAC address; RTM_SETLINK with arp_notify, RTM_NEWADDR, RTM_SETLINK up, RTM_NEWROUTE of the default route in one
+ *   host          RTM_GETADDR of the bridge; RTM_GETNETCONF; RTM_SETLINK up and RTM_DELNEIGH in one; RTM_GETLINK until the port forwards
+ *   host port     one nf_tables transaction of NFT_MSG_NEWSETELEM for three sets; RTM_GETROUTE to the pod; RTM_GETLINK for route_localnet
  *
  * stdin: {"address":"10.88.0.5","number":5,"directory":"/…","records":"/…"}. The bridge cni0 and the table `inet wire` are there before. DEL undoes it, for the next round.
  */
@@ -18,6 +18,8 @@
 #include <linux/if_addr.h>
 #include <linux/if_bridge.h>
 #include <linux/if_link.h>
+#include <linux/ip.h>
+#include <linux/netconf.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
@@ -143,13 +145,6 @@ static void set_sysctl(const char *value, const char *format, const char *device
   close(fd);
 }
 
-static void read_sysctl(const char *path) {
-  char value[32];
-  int fd = open(path, O_RDONLY | O_CLOEXEC);
-  if (fd < 0 || read(fd, value, sizeof value) < 0) fail(path);
-  close(fd);
-}
-
 /* What is remembered of an attachment: 600 bytes, as ours are. */
 static void write_record(const char *path, int flags) {
   static char content[600];
@@ -197,6 +192,19 @@ static void reserve(int directory, const char *address, const char *owner) {
   close(lock);
 }
 
+static void inet_setting(const struct ifinfomsg *header, const char *name, uint16_t key, uint32_t value, uint16_t flags) {
+  struct nlmsghdr *m = begin(RTM_SETLINK, flags, header, sizeof *header);
+  if (name) put_text(IFLA_IFNAME, name);
+  struct nlattr *families = put(IFLA_AF_SPEC | NLA_F_NESTED, NULL, 0);
+  struct nlattr *inet = put(AF_INET | NLA_F_NESTED, NULL, 0);
+  struct nlattr *conf = put(IFLA_INET_CONF | NLA_F_NESTED, NULL, 0);
+  put_u32(key, value);
+  close_nest(conf);
+  close_nest(inet);
+  close_nest(families);
+  finish(m);
+}
+
 static void make_veth(int fd, const char *name, int bridge, int netns, const char *alias) {
   struct ifinfomsg header = {0};
   struct nlmsghdr *m = begin(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL | NLM_F_ACK, &header, sizeof header);
@@ -214,30 +222,48 @@ static void make_veth(int fd, const char *name, int bridge, int netns, const cha
   close_nest(data);
   close_nest(info);
   finish(m);
-  m = begin(RTM_SETLINK, NLM_F_ACK, &header, sizeof header);
+  m = begin(RTM_SETLINK, 0, &header, sizeof header);
   put_text(IFLA_IFNAME, name);
   put_text(IFLA_IFALIAS, alias);
   finish(m);
-  flush(fd, 2, 0, "veth");
+  m = begin(RTM_NEWLINK, 0, &header, sizeof header);
+  put_text(IFLA_IFNAME, name);
+  info = put(IFLA_LINKINFO | NLA_F_NESTED, NULL, 0);
+  put_text(IFLA_INFO_SLAVE_KIND, "bridge");
+  data = put(IFLA_INFO_SLAVE_DATA | NLA_F_NESTED, NULL, 0);
+  put_u8(IFLA_BRPORT_MODE, 1);
+  close_nest(data);
+  close_nest(info);
+  finish(m);
+  inet_setting(&header, name, IPV4_DEVCONF_ACCEPT_REDIRECTS, 0, 0);
+  m = begin(RTM_SETLINK, NLM_F_ACK, &header, sizeof header);
+  put_text(IFLA_IFNAME, name);
+  info = put(IFLA_AF_SPEC | NLA_F_NESTED, NULL, 0);
+  data = put(AF_INET6 | NLA_F_NESTED, NULL, 0);
+  put_u8(IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE);
+  close_nest(data);
+  close_nest(info);
+  finish(m);
+  flush(fd, 1, 0, "veth");
 }
 
 static void configure_pod(int fd, struct in_addr address, struct in_addr gateway) {
   int index = index_of(get_link(fd, "eth0"));
   struct ifaddrmsg addr = {.ifa_family = AF_INET, .ifa_prefixlen = 16, .ifa_index = (uint32_t)index};
-  struct nlmsghdr *m = begin(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL | NLM_F_ACK, &addr, sizeof addr);
+  struct ifinfomsg eth0 = {.ifi_index = index};
+  inet_setting(&eth0, NULL, IPV4_DEVCONF_ARP_NOTIFY, 1, 0);
+  struct nlmsghdr *m = begin(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, &addr, sizeof addr);
   put(IFA_LOCAL, &address, sizeof address);
   put(IFA_ADDRESS, &address, sizeof address);
   finish(m);
   struct ifinfomsg up = {.ifi_index = index, .ifi_flags = IFF_UP, .ifi_change = IFF_UP};
-  finish(begin(RTM_SETLINK, NLM_F_ACK, &up, sizeof up));
-  flush(fd, 2, 0, "address");
+  finish(begin(RTM_SETLINK, 0, &up, sizeof up));
   struct rtmsg route = {.rtm_family = AF_INET, .rtm_table = RT_TABLE_MAIN, .rtm_protocol = RTPROT_BOOT, .rtm_type = RTN_UNICAST};
   m = begin(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_APPEND | NLM_F_ACK, &route, sizeof route);
   put(RTA_GATEWAY, &gateway, sizeof gateway);
   put_u32(RTA_OIF, (uint32_t)index);
   finish(m);
-  flush(fd, 1, 0, "route");
-  get_link(fd, "eth0");
+  flush(fd, 1, 0, "address and route");
 }
 
 static void bring_up_port(int fd, const char *name, int bridge, struct in_addr address) {
@@ -251,22 +277,20 @@ static void bring_up_port(int fd, const char *name, int bridge, struct in_addr a
     if (got < 0) fail("RTM_GETADDR");
     for (m = (void *)in; NLMSG_OK(m, (size_t)got); m = NLMSG_NEXT(m, got)) done |= m->nlmsg_type == NLMSG_DONE;
   }
-  read_sysctl("/proc/sys/net/ipv4/ip_forward");
-  int index = index_of(get_link(fd, name));
-  struct ifinfomsg port = {.ifi_family = AF_BRIDGE, .ifi_index = index};
-  m = begin(RTM_SETLINK, NLM_F_ACK, &port, sizeof port);
-  struct nlattr *info = put(IFLA_PROTINFO | NLA_F_NESTED, NULL, 0);
-  put_u8(IFLA_BRPORT_MODE, 1);
-  close_nest(info);
+  struct netconfmsg conf = {.ncm_family = AF_INET};
+  m = begin(RTM_GETNETCONF, 0, &conf, sizeof conf);
+  put_u32(NETCONFA_IFINDEX, (uint32_t)NETCONFA_IFINDEX_ALL);
   finish(m);
-  struct ifinfomsg up = {.ifi_index = index, .ifi_flags = IFF_UP, .ifi_change = IFF_UP};
-  finish(begin(RTM_SETLINK, NLM_F_ACK, &up, sizeof up));
-  flush(fd, 2, 0, "port");
+  ask(fd, "RTM_GETNETCONF");
+  struct ifinfomsg up = {.ifi_flags = IFF_UP, .ifi_change = IFF_UP};
+  m = begin(RTM_SETLINK, 0, &up, sizeof up);
+  put_text(IFLA_IFNAME, name);
+  finish(m);
   struct ndmsg neigh = {.ndm_family = AF_INET, .ndm_ifindex = bridge};
   m = begin(RTM_DELNEIGH, NLM_F_ACK, &neigh, sizeof neigh);
   put(NDA_DST, &address, sizeof address);
   finish(m);
-  flush(fd, 1, ENOENT, "neighbour");
+  flush(fd, 1, ENOENT, "port and neighbour");
   while (!is_forwarding(get_link(fd, name))) sched_yield();
 }
 
@@ -354,10 +378,8 @@ int main(void) {
   make_veth(host, name, bridge, netns, id);
   set_sysctl("0", "/proc/sys/net/ipv6/conf/%s/accept_ra", name);
   set_sysctl("0", "/proc/sys/net/ipv6/conf/%s/accept_redirects", name);
-  set_sysctl("0", "/proc/sys/net/ipv4/conf/%s/accept_redirects", name);
   if (setns(netns, CLONE_NEWNET)) fail("setns");
   int pod = open_netlink(NETLINK_ROUTE);
-  set_sysctl("1", "/proc/sys/net/ipv4/conf/%s/arp_notify", "eth0");
   if (setns(home, CLONE_NEWNET)) fail("setns");
   configure_pod(pod, address, gateway);
   bring_up_port(host, name, bridge, address);
@@ -370,7 +392,7 @@ int main(void) {
   put(RTA_DST, &address, sizeof address);
   finish(m);
   ask(host, "RTM_GETROUTE");
-  read_sysctl("/proc/sys/net/ipv4/conf/cni0/route_localnet");
+  get_link(host, "cni0");
   replace_record(record);
   unlock_record(record, lock);
   printf("{\"ips\":[{\"address\":\"%s/16\"}]}\n", text);
