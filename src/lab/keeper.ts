@@ -13,6 +13,7 @@ import type { KubeObject } from '#kube/resource.ts'
 import { flannelConfigMap, FLANNEL_CONFIGMAP, FLANNEL_NAMESPACE, flannelNamespace, nodeObject } from './objects.ts'
 import { readyFile } from './cloud/cloud.ts'
 import { cloudAgentArguments, cloudProcess } from './cloud/processes.ts'
+import { etcdFlags, etcdProcess, startSeeding } from './etcd.ts'
 import { netnsPath, type LabPaths } from './paths.ts'
 import type { LabPlan } from './plan.ts'
 import { MARK, processOf } from './process.ts'
@@ -39,8 +40,11 @@ export async function startKeeper({ record, plan, paths, program, sockets }: Kee
   const supervisor = new Supervisor(write)
   write()
   const ended = new AbortController()
-  const cloud = plan.cloud === undefined ? [] : [cloudProcess(record, paths, program)]
-  for (const process of cloud) supervisor.start(process)
+  if (plan.cloud !== undefined) supervisor.start(cloudProcess(record, paths, program))
+  if (plan.spec.datastore === 'etcd') {
+    supervisor.start(etcdProcess(plan, record, paths))
+    startSeeding(plan, record, paths, program)
+  }
   const agents = plan.nodes.map(({ name, namespace }): Supervised => {
     const own = paths.node(name)
     return {
@@ -115,11 +119,14 @@ const POLL_MS = 20
 /** Flags of a node's agent: everything of it below the node's own directory. */
 export function agentArguments(plan: LabPlan, node: string, paths: LabPaths): string[] {
   const own = paths.node(node)
-  if (plan.cloud !== undefined) return cloudAgentArguments(node, paths)
-  return [
-    ['--node-name', node],
+  if (plan.cloud !== undefined) return cloudAgentArguments(plan.cloud, node, paths)
+  const kubernetes = [
     ['--kubeconfig', paths.innerKubeconfig],
     ['--net-config-map', `${FLANNEL_NAMESPACE}/${FLANNEL_CONFIGMAP}`],
+  ].flat()
+  return [
+    ['--node-name', node],
+    plan.spec.datastore === 'etcd' ? etcdFlags(plan) : kubernetes,
     ['--root', own.root],
     ['--socket', own.cniSocket],
     ['--health-listen', own.healthSocket],

@@ -156,3 +156,9 @@ export const namespacesOf = (plan: LabPlan): readonly string[] => [
   ...(plan.cloud === undefined ? [] : [plan.cloud.router]),
   ...plan.nodes.flatMap((node) => [node.namespace, ...node.pods.map((pod) => pod.namespace)]),
 ]
+
+/**
+ * Whether agents clear the mark NetworkUnavailable of their Nodes. None does in a cloud, whose networks are there before the node is, nor with leases in etcd, where
+ * agents know nothing of Nodes.
+ */
+export const hasMark = ({ cloud, spec }: LabPlan): boolean => cloud === undefined && spec.datastore === 'kubernetes'

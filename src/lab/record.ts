@@ -7,7 +7,7 @@ import { hasCode } from '#sys/errno.ts'
 import { LabError, messageOf } from './error.ts'
 import { labPaths, labsDirectory, type LabPaths } from './paths.ts'
 import type { ProcessId } from './process.ts'
-import { backends, cloudModes, labName, labSpec, topologies } from './spec.ts'
+import { backends, cloudModes, datastores, labName, labSpec, topologies } from './spec.ts'
 
 const recordSchema = v.object({
   version: v.literal(1),
@@ -22,6 +22,7 @@ const recordSchema = v.object({
     podsPerNode: v.number(),
     backend: v.picklist(backends),
     topology: v.picklist(topologies),
+    datastore: v.optional(v.picklist(datastores), 'kubernetes'),
     ipv4: v.optional(v.boolean(), true),
     ipv6: v.boolean(),
     cloud: v.optional(

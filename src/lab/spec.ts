@@ -9,6 +9,10 @@ export const familiesOf = ({ ipv4, ipv6 }: Pick<LabSpec, 'ipv4' | 'ipv6'>): read
   ...(ipv6 ? [6 as const] : []),
 ]
 
+/** Where nodes learn of each other: Nodes of Kubernetes, or leases in etcd. */
+export const datastores = ['kubernetes', 'etcd'] as const
+export type LabDatastore = (typeof datastores)[number]
+
 export const topologies = ['flat', 'routed'] as const
 
 /**
@@ -41,6 +45,7 @@ export interface LabSpec {
   readonly podsPerNode: number
   readonly backend: LabBackend
   readonly topology: LabTopology
+  readonly datastore: LabDatastore
   /** False: IPv6 alone, between nodes too. */
   readonly ipv4: boolean
   readonly ipv6: boolean
@@ -62,6 +67,7 @@ export const defaultSpec: LabSpec = {
   podsPerNode: 2,
   backend: 'vxlan',
   topology: 'flat',
+  datastore: 'kubernetes',
   ipv4: true,
   ipv6: false,
 }
@@ -84,6 +90,15 @@ export function labSpec(given: Partial<LabSpec>): LabSpec {
   if (spec.cloud === undefined || spec.podsPerNode !== 0) requireCount('pods', spec.podsPerNode, MAX_PODS_PER_NODE)
   requireOneOf('backend', spec.backend, backends)
   requireOneOf('topology', spec.topology, topologies)
+  requireOneOf('datastore', spec.datastore, datastores)
+  if (spec.datastore === 'etcd' && !spec.ipv4)
+    throw new LabError(
+      'bad-spec',
+      'leases in etcd have an IPv4 subnet, and IPv4 is switched off',
+      'Use --ipv6 instead of --ipv6-only, or leave --datastore out.',
+    )
+  if (spec.datastore === 'etcd' && spec.cloud !== undefined)
+    throw new LabError('bad-spec', 'datastore is etcd, and the cloud has its own', 'Leave --datastore or --cloud out.')
   if (!spec.ipv4 && !spec.ipv6)
     throw new LabError('bad-spec', 'neither IPv4 nor IPv6 is asked for', 'Leave at least one of them on.')
   if ((spec.backend === 'ipip' || spec.backend === 'udp') && spec.ipv6) {

@@ -5,7 +5,7 @@ import { nodes as nodeResource, pods as podResource } from '#kube/resources.ts'
 import type { Lab } from './control-plane.ts'
 import { networkCondition, podObject, POD_NAMESPACE, readyCondition, runningStatus } from './objects.ts'
 import { observeEth0 } from './observe.ts'
-import type { NodePlan } from './plan.ts'
+import { hasMark, type NodePlan } from './plan.ts'
 import { podRuntime } from './pods.ts'
 import type { Program } from './program.ts'
 import type { Progress } from './steps.ts'
@@ -51,8 +51,8 @@ async function startPods(
     await client.patch(podResource, ref, { type: 'merge', body }, { subresource: 'status' })
   }
   const now = new Date()
-  // No agent clears a cloud's mark: its networks are there before the node is.
-  const network = plan.cloud === undefined ? [] : [networkCondition(now)]
+  // That nobody clears.
+  const network = hasMark(plan) ? [] : [networkCondition(now)]
   const body = { status: { conditions: [readyCondition(now), ...network] } }
   await client.patch(nodeResource, { name: node.name }, { type: 'strategic', body }, { subresource: 'status' })
 }

@@ -2,7 +2,7 @@
 
 import { randomUUID } from 'node:crypto'
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { KubeClient } from '#kube/client.ts'
 import { loadKubeConfig } from '#kube/config.ts'
@@ -10,19 +10,21 @@ import { nodes as nodeResource } from '#kube/resources.ts'
 import { hasCode } from '#sys/errno.ts'
 import { connectCloud } from './cloud/fabric.ts'
 import { giveFloatingIps } from './cloud/floating.ts'
+import { cniFile } from './cloud/network.ts'
 import { programServices } from './cloud/services.ts'
 import { cloudPaths } from './cloud/state.ts'
 import { requireCloud, waitForCloud, waitForSockets } from './cloud/up.ts'
 import { startControlPlane, whileRunning, type Lab } from './control-plane.ts'
 import { demolish, lockLab } from './down.ts'
 import { LabError, messageOf } from './error.ts'
+import { requireEtcd } from './etcd.ts'
 import { connect, makeNamespaces } from './fabric.ts'
 import { isNetnsMount, makeDirectory } from './host.ts'
 import { requireDevices } from './kinds.ts'
 import { confOf, jsonText, pluginsOf } from './network.ts'
 import { isNetworkAvailable } from './objects.ts'
 import { labPaths, netnsPath, type LabPaths } from './paths.ts'
-import { namespacesOf, planLab, podsOf, type LabPlan } from './plan.ts'
+import { hasMark, namespacesOf, planLab, podsOf, type LabPlan } from './plan.ts'
 import { ownProgram, type Program } from './program.ts'
 import { readRecord, writeRecord, type LabRecord } from './record.ts'
 import { labSpec, type LabSpec } from './spec.ts'
@@ -105,6 +107,7 @@ async function build(lab: Lab, program: Program, progress: Progress, options: Up
     () => makeNamespaces(plan),
   )
   await requireDevices(plan)
+  if (plan.spec.datastore === 'etcd') requireEtcd()
   if (plan.cloud !== undefined) await requireCloud(plan, plan.cloud)
   await timed(
     onStep,
@@ -137,7 +140,7 @@ async function build(lab: Lab, program: Program, progress: Progress, options: Up
       onStep,
       () => ({ step: 'agents', nodes: plan.nodes.length }),
       () =>
-        cloud === undefined
+        hasMark(plan)
           ? waitForAgents(client, plan, deadline, progress, paths, options.signal)
           : waitForSockets(plan, paths, progress, patience),
     )
@@ -161,11 +164,11 @@ async function build(lab: Lab, program: Program, progress: Progress, options: Up
 
 function writeNodeFiles(plan: LabPlan, paths: LabPaths): void {
   for (const { name } of plan.nodes) {
-    const { root } = paths.node(name)
-    const confDir = join(root, 'etc/cni/net.d')
-    mkdirSync(confDir, { recursive: true })
-    const file = plan.cloud === undefined ? '10-flannel.conflist' : '10-neutron.conflist'
-    writeFileSync(join(confDir, file), jsonText(confOf(plan, paths)))
+    const own = paths.node(name)
+    const flannel = join(own.root, 'etc/cni/net.d/10-flannel.conflist')
+    const file = plan.cloud === undefined ? flannel : cniFile(own)
+    mkdirSync(dirname(file), { recursive: true })
+    writeFileSync(file, jsonText(confOf(plan, paths)))
   }
 }
 

@@ -68,7 +68,7 @@ export async function startCloud(plan: LabPlan, cloud: CloudPlan, paths: LabPath
   await startNeutron(servers, neutronOptions(context))
   const state = before ?? (await firstTime(context, admin))
   const driver = stack.use(new Driver({ plan, cloud, state, admin, log }))
-  stack.use(await forward({ listen: listenAt(context, 'network'), to: inner.network, onAnswer: () => driver.nudge() }))
+  stack.use(await forward({ listen: listenAt(context, 'network'), to: inner.network, onWritten: () => driver.nudge() }))
   const settled = (): Promise<void> => driver.settled()
   stack.use(await Nova.start({ listen: listenAt(context, 'compute'), admin, state, settled, log, attachMs: ATTACH_MS }))
   await driver.settled()

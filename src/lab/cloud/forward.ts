@@ -1,10 +1,12 @@
-/** Hands TCP connections on to a server of this machine, and tells when somebody talks: for those inside, for whom 127.0.0.1 is somewhere else. */
+/** Hands HTTP connections on to a server of this machine, and tells when somebody has written: for those inside, for whom 127.0.0.1 is somewhere else. */
 
 import { connect, createServer, type Server, type Socket } from 'node:net'
 
 const MAX_CONNECTIONS = 512
 /** Both sides silent for so long: a client that has gone. */
 const IDLE_MS = 120_000
+
+const WRITES = /^(?:POST|PUT|DELETE) /
 
 /** Where to listen: a socket that listens already, or a port of 127.0.0.1. */
 export type Listen = { readonly fd: number } | { readonly port: number }
@@ -13,12 +15,12 @@ export interface ForwardOptions {
   readonly listen: readonly Listen[]
   /** On 127.0.0.1. */
   readonly to: number
-  /** An answer began: what was asked for has been done. */
-  readonly onAnswer?: () => void
+  /** The answer to a request began that may have changed something. */
+  readonly onWritten?: () => void
 }
 
 /** Resolves when it listens; disposing closes connections too. */
-export async function forward({ listen, to, onAnswer }: ForwardOptions): Promise<Disposable> {
+export async function forward({ listen, to, onWritten }: ForwardOptions): Promise<Disposable> {
   const open = new Set<Socket>()
   const keep = (socket: Socket, other: () => Socket): void => {
     open.add(socket)
@@ -34,7 +36,15 @@ export async function forward({ listen, to, onAnswer }: ForwardOptions): Promise
     const server = connect({ host: '127.0.0.1', port: to, allowHalfOpen: true })
     keep(client, () => server)
     keep(server, () => client)
-    server.on('data', () => onAnswer?.())
+    let isWrite = false
+    client.on('data', (chunk: Buffer) => {
+      // A request begins a chunk: nobody sends the next one before the answer to the last.
+      if (WRITES.test(chunk.toString('latin1', 0, 7))) isWrite = true
+    })
+    server.on('data', () => {
+      if (isWrite) onWritten?.()
+      isWrite = false
+    })
     client.pipe(server)
     server.pipe(client)
   }

@@ -45,7 +45,7 @@ export function natTable(database: Database, { legs }: Wiring): Table {
                     `floating IP ${one.floating}`,
                   ),
                 ),
-                rule(`oifname "${outer.name}" ct status != dnat snat to ${own}`, 'gateway'),
+                rule(`oifname "${outer.name}" snat to ${own}`, 'gateway'),
                 // Who asks for a neighbour by its floating IP must hear the answer from there too.
                 ...inner.map((leg) =>
                   rule(

@@ -1,6 +1,7 @@
 /** The CNI configuration of a cloud's nodes, as a cluster in OpenStack has it. */
 
-import type { LabPaths } from '../paths.ts'
+import { join } from 'node:path'
+import type { LabPaths, NodePaths } from '../paths.ts'
 import type { CloudMode } from '../spec.ts'
 import { MEMBER_CLOUD } from './clouds-yaml.ts'
 import type { CloudPlan } from './plan.ts'
@@ -16,12 +17,15 @@ export const MAIN_PLUGIN: { readonly [mode in CloudMode]: string } = {
   passthrough: 'host-device-plus',
 }
 
+/** Where a node has it. */
+export const cniFile = ({ root }: NodePaths): string => join(root, 'etc/cni/net.d/10-neutron.conflist')
+
 export function cloudConf(cloud: CloudPlan, paths: LabPaths): object {
   const { innerCloudsYaml: cloudsFile } = cloudPaths(paths.directory)
+  const credentials = { cloudsFile, cloud: MEMBER_CLOUD }
   const ipam = {
     type: 'neutron-ipam',
-    cloudsFile,
-    cloud: MEMBER_CLOUD,
+    ...credentials,
     hostInterface: 'eth0',
     // A lab's metadata server would tell nothing that the address does not.
     portLookup: ['ip', 'mac'],
@@ -33,7 +37,7 @@ export function cloudConf(cloud: CloudPlan, paths: LabPaths): object {
   const plugins = {
     veth: [{ ...main, master: 'eth0' }],
     ipvlan: [{ ...main, master: 'eth0', mode: 'l2' }, serviceLeg],
-    passthrough: [{ type: MAIN_PLUGIN.passthrough, nova: { cloudsFile, cloud: MEMBER_CLOUD } }, serviceLeg],
+    passthrough: [{ type: MAIN_PLUGIN.passthrough, ...credentials, hostInterface: 'eth0' }, serviceLeg],
   }[cloud.mode]
   return { cniVersion: '1.1.0', name: CLOUD_NETWORK, plugins }
 }

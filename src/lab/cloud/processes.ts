@@ -5,6 +5,8 @@ import { MARK } from '../process.ts'
 import { labEnvironment, type Program } from '../program.ts'
 import type { LabRecord } from '../record.ts'
 import type { Supervised } from '../supervisor.ts'
+import type { CloudPlan } from './plan.ts'
+import { cniFile } from './network.ts'
 import { cloudPaths } from './state.ts'
 
 /** Among the keeper's processes. */
@@ -21,7 +23,7 @@ export const cloudProcess = (record: LabRecord, paths: LabPaths, program: Progra
 })
 
 /** Flags of a VM's agent: it serves the plugins, and what they need to know of the cluster they are told in their configuration. */
-export function cloudAgentArguments(node: string, paths: LabPaths): string[] {
+export function cloudAgentArguments(cloud: CloudPlan, node: string, paths: LabPaths): string[] {
   const own = paths.node(node)
   return [
     ['--cni-only'],
@@ -29,5 +31,7 @@ export function cloudAgentArguments(node: string, paths: LabPaths): string[] {
     ['--root', own.root],
     ['--socket', own.cniSocket],
     ['--health-listen', own.healthSocket],
+    // A card of its own brings a pod's addresses with it: nothing to keep a pool of.
+    cloud.mode === 'passthrough' ? [] : ['--neutron-config', cniFile(own)],
   ].flat()
 }

@@ -8,9 +8,7 @@ import { PHYSICAL_NETWORK } from './neutron.ts'
 import type { CloudPlan } from './plan.ts'
 import type { CloudState } from './state.ts'
 
-/** The name of the one machine that all VMs run on. */
-export const HYPERVISOR = 'hypervisor-1'
-export const VM_OWNER = 'compute:nova'
+const VM_OWNER = 'compute:nova'
 
 export type Topology = Pick<CloudState, 'external' | 'router' | 'networks' | 'servers'>
 
@@ -96,12 +94,10 @@ async function makeVm(
   return { id, port }
 }
 
-/** What Nova does with a port of one of its servers. @throws OpenStackError */
+/**
+ * What Nova does with a port of one of its servers; '' takes it away again. A host is not named: no agent has registered one, and Neutron would try to bind the
+ * port with every request about it, ten times each.
+ * @throws OpenStackError
+ */
 export const bindPort = (admin: OpenStackClient, port: string, server: string): Promise<void> =>
-  change(admin, ['ports', port], {
-    port: {
-      device_id: server,
-      device_owner: server === '' ? '' : VM_OWNER,
-      'binding:host_id': server === '' ? '' : HYPERVISOR,
-    },
-  })
+  change(admin, ['ports', port], { port: { device_id: server, device_owner: server === '' ? '' : VM_OWNER } })
