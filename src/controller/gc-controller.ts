@@ -4,6 +4,8 @@ import type { ClusterView } from './cluster-view.ts'
 import type { ControllerMetrics } from './controller-metrics.ts'
 import { planGc, type Leftover } from '#neutron/gc-plan.ts'
 import { errorFields, type Log } from '#agent/log.ts'
+import { ipText, type IpText } from '#ip/address.ts'
+import type { IpNetText } from '#ip/prefix.ts'
 import type { OpenStackClient } from '#openstack/client.ts'
 import { isCode } from '#openstack/errors.ts'
 import { MARK_KINDS, markOf, markText } from '#openstack/mark.ts'
@@ -124,7 +126,8 @@ export class GcController {
     if (pairs === undefined) return
     await ignoreMissing(async () => {
       const keep = pairs.keep.map(({ ip_address, mac_address }) => ({
-        ip_address,
+        // As people write a single address; reading gave it its length.
+        ip_address: plainly(ip_address),
         ...(mac_address === undefined ? {} : { mac_address }),
       }))
       await this.#ports.update(pairs.port, { allowed_address_pairs: keep }, { revision: pairs.revision, signal })
@@ -164,3 +167,7 @@ async function ignoreMissing(work: () => Promise<void>): Promise<void> {
     if (!isCode(error, 'not-found')) throw error
   }
 }
+
+/** Like `192.0.2.1` for `192.0.2.1/32`. */
+const plainly = (net: IpNetText): IpNetText | IpText =>
+  !net.includes(':') && net.endsWith('/32') ? ipText(net.slice(0, -3)) : net

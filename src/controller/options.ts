@@ -19,6 +19,7 @@ export interface ControllerFlags {
   readonly kubeApiUrl?: string | undefined
   readonly namespace?: string | undefined
   readonly leaseName?: string | undefined
+  readonly leaseDuration?: string | undefined
   readonly cloudsFile?: string | undefined
   readonly cloud?: string | undefined
   readonly clusterName?: string | undefined
@@ -29,7 +30,7 @@ export interface ControllerFlags {
   readonly maxRoutes?: string | undefined
   readonly routeReserve?: string | undefined
   readonly aggregate?: string | undefined
-  readonly routeInterval?: string | undefined
+  readonly resyncInterval?: string | undefined
   readonly gcInterval?: string | undefined
   readonly gcLimit?: string | undefined
   readonly gcDryRun?: boolean | undefined
@@ -45,6 +46,8 @@ export interface ControllerOptions {
   /** Of the Lease and the ConfigMap. */
   readonly namespace: string
   readonly leaseName: string
+  /** Milliseconds that others wait for a leader that is silent. */
+  readonly leaseDuration: number
   /** Another for each process. */
   readonly identity: string
   readonly cloudsFile: string | undefined
@@ -53,7 +56,7 @@ export interface ControllerOptions {
   readonly gc: GcOptions | undefined
   readonly floating: FloatingOptions | undefined
   /** Milliseconds between regular rounds. */
-  readonly routeInterval: number
+  readonly resyncInterval: number
   readonly gcInterval: number
   readonly health: ListenAddress | undefined
   readonly logLevel: LogLevel
@@ -97,13 +100,14 @@ export function controllerOptions(flags: ControllerFlags): ControllerOptions {
     kubeApiUrl: flags.kubeApiUrl,
     namespace: name(flags.namespace ?? ownNamespace(), 'namespace'),
     leaseName: name(flags.leaseName ?? 'heddle-controller', 'lease-name'),
+    leaseDuration: count(flags.leaseDuration, 'lease-duration', 15, 3, 3_600) * 1_000,
     identity: `${hostname()}_${process.pid}_${randomBytes(4).toString('hex')}`,
     cloudsFile: flags.cloudsFile,
     cloud: flags.cloud,
     routes,
     gc,
     floating,
-    routeInterval: count(flags.routeInterval, 'route-interval', 60, 1, 86_400) * 1_000,
+    resyncInterval: count(flags.resyncInterval, 'resync-interval', 60, 1, 86_400) * 1_000,
     gcInterval,
     health,
     logLevel,

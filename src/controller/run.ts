@@ -31,8 +31,6 @@ const BEAT = 1_000
 const BATCH = 200
 const LONGEST_RETRY = 120_000
 const DEADLINE = 300_000
-/** A floating IP whose pod vanished unseen is found as soon as a route would be. */
-const FLOATING_INTERVAL = 60_000
 /** Waiting for the first lists (ms), again and again. */
 const SYNC = 10_000
 
@@ -82,6 +80,10 @@ export async function runController(options: ControllerOptions, version: string,
     name: options.leaseName,
     identity: options.identity,
     signal,
+    leaseDuration: options.leaseDuration,
+    // The proportions that Kubernetes' own controllers have.
+    renewDeadline: (options.leaseDuration * 2) / 3,
+    retryPeriod: (options.leaseDuration * 2) / 15,
     lead: (ended, term) => lead({ options, client, cloud, metrics, health, log, term, userAgent, ended, present }),
     onError: (error) => log.warn(errorFields(error), 'the lease could not be read or written; trying again'),
   })
@@ -174,11 +176,11 @@ async function lead(leading: Leading): Promise<void> {
     if (routes !== undefined) {
       const record = new NextHopRecord(client, { namespace: options.namespace, name: options.leaseName })
       const controller = new RouteController({ ...routes, ...common, record, onState: state('routes') })
-      rounds.routes = start('routes', options.routeInterval, (isFull, signal) => controller.round(isFull, signal))
+      rounds.routes = start('routes', options.resyncInterval, (isFull, signal) => controller.round(isFull, signal))
     }
     if (floating !== undefined) {
       const controller = new FloatingController({ ...floating, ...common, onState: state('floating') })
-      rounds.floating = start('floating', FLOATING_INTERVAL, (isFull, signal) => controller.round(isFull, signal))
+      rounds.floating = start('floating', options.resyncInterval, (isFull, signal) => controller.round(isFull, signal))
     }
     if (gc !== undefined) {
       const controller = new GcController({ ...gc, ...common, clock: systemClock, onState: state('gc') })

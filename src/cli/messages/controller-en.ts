@@ -5,6 +5,7 @@ export const controllerEn = {
     'Runs in the foreground. Of several controllers one leads, by a Lease, and does the work: keeps the routes of a Neutron router (--router), removes what dead nodes left in the cloud (--cluster-name), leads floating IPs to pods (--floating-ips). Every option is also read from the environment, as HEDDLE_ and its name in capitals.',
   'controller.namespace': 'namespace of the Lease and of the record (default: that of the pod, kube-system)',
   'controller.leaseName': 'name of both (default: heddle-controller)',
+  'controller.leaseDuration': 'seconds after which another takes over from a leader that is silent (default: 15)',
   'controller.cloudsFile': 'clouds.yaml (default: as the openstack command finds it)',
   'controller.cloud': 'cloud in clouds.yaml (default: OS_CLOUD)',
   'controller.clusterName':
@@ -16,7 +17,7 @@ export const controllerEn = {
   'controller.maxRoutes': 'routes that a router may have, where Neutron does not tell (default: 30)',
   'controller.routeReserve': 'routes that are left free for others (default: 2)',
   'controller.aggregate': 'merge routes when there are too many: none, exact or cover (default: exact)',
-  'controller.routeInterval': 'seconds between two looks at the whole router (default: 60)',
+  'controller.resyncInterval': 'seconds between two looks at the whole router and all floating IPs (default: 60)',
   'controller.gcInterval': 'seconds between two looks for leftovers of dead nodes (default: 300; 0: never)',
   'controller.gcLimit': 'leftovers that one look removes (default: 20)',
   'controller.gcDryRun': 'find and tell leftovers, remove none',
