@@ -70,6 +70,18 @@ const samples: Readonly<Record<string, readonly object[]>> = {
     { pciBusID: '0000:00:00.0' },
     { kernelpath: '/sys/devices/x' },
   ],
+  'host-device-plus': [
+    {
+      cloudsFile: '/etc/openstack/clouds.yaml',
+      cloud: 'k8s',
+      cluster: 'blue',
+      hostInterface: 'up0',
+      mtu: 1400,
+      isDefaultGateway: true,
+      ipam: { type: 'neutron-ipam' },
+      nova: { serverId: 's', networkId: 'n', subnetIds: ['a'], deviceLimit: 3, attachTimeoutMs: 500, onDelete: 'keep' },
+    },
+  ],
   flannel: [
     {
       delegate: { bridge: 'cni2', isDefaultGateway: true },

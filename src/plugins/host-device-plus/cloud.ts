@@ -22,6 +22,8 @@ import { tellAttempt } from './observe.ts'
 const CALL_MS = 20_000
 /** What is known of a network is asked for again after so long. */
 const FACTS_MS = 300_000
+/** Cards that are attached at the same time. */
+const AT_ONCE = 4
 /** Waits between looks whether a card has gone. */
 const POLL = { first: 200, longest: 2_000 } as const
 
@@ -50,6 +52,8 @@ export class NicCloud implements Disposable {
   readonly #random: () => number
   readonly #facts = new Map<string, Facts>()
   readonly #homes = new Map<string, Home>()
+  readonly #waiting: (() => void)[] = []
+  #attaching = 0
 
   /** Throws OpenStackError `config`. */
   constructor(conf: NicConf, options: CloudOptions = {}) {
@@ -151,6 +155,34 @@ export class NicCloud implements Disposable {
     const facts = { network, subnets, until: this.#clock.now() + FACTS_MS }
     this.#facts.set(networkId, facts)
     return facts
+  }
+
+  /**
+   * A turn at Nova, which does one card of a server after the other and gets slower with each that waits there. Throws CniError 11 when none comes in
+   * time.
+   */
+  async turn(timeoutMs: number): Promise<Disposable> {
+    if (this.#attaching >= AT_ONCE) {
+      const { promise, resolve, reject } = Promise.withResolvers<void>()
+      this.#waiting.push(resolve)
+      const late = tryAgain(
+        `${this.#waiting.length} cards wait for Nova`,
+        'it takes seconds for each: keep a larger pool',
+      )
+      using _timer = this.#clock.timeout(timeoutMs, () => {
+        const at = this.#waiting.indexOf(resolve)
+        if (at >= 0) this.#waiting.splice(at, 1)
+        reject(late)
+      })
+      await promise
+    } else this.#attaching += 1
+    return {
+      [Symbol.dispose]: () => {
+        const next = this.#waiting.shift()
+        if (next === undefined) this.#attaching -= 1
+        else next()
+      },
+    }
   }
 
   /** Throws OpenStackError; with `perhapsDone` the card may come all the same. */

@@ -164,6 +164,7 @@ export class Engine {
   async #attach(cloud: NicCloud, server: string, port: string, mac: NonNullable<Link['mac']>): Promise<Link> {
     const { host, conf } = this.options
     const { attachTimeoutMs } = conf
+    using _turn = await cloud.turn(attachTimeoutMs)
     const stop = new AbortController()
     const link = awaitCard(host, mac, attachTimeoutMs, stop.signal, this.#clock)
     const asked = cloud.attach(server, port, attachTimeoutMs, stop.signal).catch((error: unknown) => {

@@ -38,6 +38,9 @@ const RETRY = { first: 1_000, longest: 120_000 } as const
 /** At the limit the pool is not tried to be filled again for so long. */
 const LIMIT_MS = 60_000
 
+/** The end waits so long for a round. */
+const END_MS = 3_000
+
 interface State {
   places: number | undefined
   fullAt: number
@@ -83,7 +86,8 @@ export class NicKeeper implements AsyncDisposable {
     this.#isEnded = true
     this.#ticker[Symbol.dispose]()
     this.#listener[Symbol.dispose]()
-    await this.#running
+    // What it is at is on disk: the next one goes on.
+    await Promise.race([this.#running, this.#clock.sleep(END_MS)])
   }
 
   async #run(): Promise<void> {
