@@ -346,6 +346,20 @@ test('what neutron-ipam wrote down: the card, the nodeâ€™s address, the networkâ
   assert.equal(await codeOf(neutronVeth.add(inputOf(raw, { netns }), host)), 6)
 })
 
+test('a node that begins to forward IPv6 for pods goes on to listen to its routers', options, async () => {
+  using made = new LanHost()
+  made.exec('ip', 'address', 'add', '10.88.0.2/24', 'dev', 'up0')
+  const ra = (): string => made.exec('sysctl', '-n', 'net.ipv6.conf.up0.accept_ra').trim()
+  const v4: JsonObject = { ...conf, ipam: { type: 'static', addresses: [{ address: '10.88.0.50/32' }] } }
+  const call = { containerId: 'a', netns: made.pod() }
+  await neutronVeth.add(inputOf(v4, call), made.host)
+  assert.equal(ra(), '1')
+  await neutronVeth.del(inputOf(v4, call), made.host)
+  await neutronVeth.add(inputOf(conf, call), made.host)
+  assert.equal(ra(), '2')
+  await neutronVeth.del(inputOf(conf, call), made.host)
+})
+
 test('the result in every version', options, async () => {
   using made = node()
   const ipam = { type: 'static', addresses: [{ address: '10.88.0.50/32' }] }

@@ -10,12 +10,13 @@ import { parseIp } from '#ip/address.ts'
 import { localMac } from '#ip/mac.ts'
 import { familyOf, formatCidr, hostCidr } from '#ip/prefix.ts'
 import type { CidrText, IpText, MacText } from '#ip/text.ts'
+import { isForwarding } from '#netlink/inet-conf.ts'
 import { setLinkMessage } from '#netlink/link.ts'
 import type { Link } from '#netlink/link-codec.ts'
 import { listNeighs, neighMessage } from '#netlink/neigh.ts'
 import { listRoutes, routeMessage } from '#netlink/route.ts'
 import type { NetlinkSocket } from '#netlink/socket.ts'
-import { hostNetns, readSysctl, withoutDad, writeSysctls, type Sysctl } from './host-netns.ts'
+import { ensureForwarding, hostNetns, readSysctl, withoutDad, writeSysctls, type Sysctl } from './host-netns.ts'
 import { sendAll } from './veth.ts'
 
 /** The addresses that pods send to, by family. */
@@ -38,6 +39,19 @@ const hostSysctls = (name: string): readonly Sysctl[] => [
   { path: ['ipv4', 'conf', name, 'send_redirects'], value: '0' },
   ...withoutDad(name),
 ]
+
+/**
+ * The host forwards packets of these families from now on, and its card goes on to listen to routers: a node that begins to forward IPv6 stops otherwise (accept_ra 1), and loses
+ * its own default route when that runs out.
+ */
+export function forwardFor(host: PluginHost, card: string, families: ReadonlySet<4 | 6>): void {
+  if (families.has(6) && !isForwarding(host.netlink, 6)) {
+    const { fd } = hostNetns(host)
+    const path = ['ipv6', 'conf', card, 'accept_ra']
+    if (readSysctl(fd, path) === '1') writeSysctls(fd, [{ path, value: '2' }])
+  }
+  ensureForwarding(host, families)
+}
 
 /**
  * The host's end: up, with a route and a neighbour for each address of the pod. The route names the node's address as source, because without it the kernel takes any

@@ -15,8 +15,8 @@ import { findLink, getLink, kindOf } from '#netlink/link.ts'
 import type { Link } from '#netlink/link-codec.ts'
 import { allocation } from '../link/allocate.ts'
 import { checkInterface, configureInterface, ipOf } from '../link/configure.ts'
-import { enableForwarding, hostNetns } from '../link/host-netns.ts'
 import {
+  forwardFor,
   gatewayNeighbours,
   hostRoute,
   legMacs,
@@ -34,7 +34,7 @@ import { all, undoing, type Undo } from '../link/undo.ts'
 import { createVeth, findVeth, removeLink, removeVeth, sendAll, staleVeths, vethName } from '../link/veth.ts'
 import { announce } from './announce.ts'
 import { neutronVethConf, type NeutronVethConf } from './config.ts'
-import { dropProxies, keepListening, lockShared, putProxies, readyCard, TYPE, wrongProxies } from './proxies.ts'
+import { dropProxies, lockShared, putProxies, readyCard, TYPE, wrongProxies } from './proxies.ts'
 import { dropDummy, ensureDummy } from './shared-dummy.ts'
 
 export const neutronVeth: Plugin = { type: TYPE, versions: specVersions, add, del, check, status, gc }
@@ -73,8 +73,7 @@ async function connect(
   const mtu = mtuFor(conf.mtu, card, facts, ips)
   createVeth(input, host, pod, { name, mtu, mac: macs.pod, hostMac: macs.host }, undo)
   host.failpoint('neutron-veth.linked')
-  if (families.has(6)) keepListening(host, card.name)
-  enableForwarding(hostNetns(host).fd, families)
+  forwardFor(host, card.name, families)
   const outside = getLink(host.netlink, name)
   setUpHostEnd(host, outside, ips, macs.pod, nodeAddresses(host, card, facts))
   host.failpoint('neutron-veth.up')

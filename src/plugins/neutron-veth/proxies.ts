@@ -63,17 +63,6 @@ function sysctlsOf(host: Pick<PluginHost, 'netlink'>, card: string, families: Re
   return [...(families.has(4) ? v4 : []), ...(families.has(6) ? v6 : [])]
 }
 
-/**
- * A node that begins to forward IPv6 stops listening to routers, and its own default route ends with its lifetime. A card that listens now goes on (accept_ra 2).
- * Before forwarding is switched on.
- */
-export function keepListening(host: PluginHost, card: string): void {
-  const { fd } = hostNetns(host)
-  const path = ['ipv6', 'conf', card, 'accept_ra']
-  if (readSysctl(fd, path) === '1' && readSysctl(fd, ['ipv6', 'conf', 'all', 'forwarding']) === '0')
-    writeSysctls(fd, [{ path, value: '2' }])
-}
-
 /** The card is ready to answer for pods. */
 export const readyCard = (host: Pick<PluginHost, 'netlink'>, card: string, families: ReadonlySet<4 | 6>): void =>
   writeSysctls(hostNetns(host).fd, sysctlsOf(host, card, families))

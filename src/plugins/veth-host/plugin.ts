@@ -12,8 +12,8 @@ import type { MacText } from '#ip/text.ts'
 import { findLink, getLink, kindOf, setLinkMessage } from '#netlink/link.ts'
 import type { Link } from '#netlink/link-codec.ts'
 import { listRoutes, routeMessage } from '#netlink/route.ts'
-import { distrustful, enableForwarding, hostNetns, withoutDad, writeSysctls, type Sysctl } from '../link/host-netns.ts'
-import { gatewayNeighbours, legMacs, setUpHostEnd, wrongGateway, wrongHostEnd } from '../link/leg.ts'
+import { distrustful, hostNetns, withoutDad, writeSysctls, type Sysctl } from '../link/host-netns.ts'
+import { forwardFor, gatewayNeighbours, legMacs, setUpHostEnd, wrongGateway, wrongHostEnd } from '../link/leg.ts'
 import { masterOf } from '../link/master.ts'
 import { factsIn, nodeAddresses } from '../link/node-address.ts'
 import { openPod, type Pod } from '../link/pod.ts'
@@ -43,27 +43,27 @@ function previous({ prevResult, ifname }: PluginInput): readonly [Result, readon
   )
 }
 
-/** What this pod shall have today. Throws CniError 7 where the node has no card to be known by. */
-function planFor(conf: VethHostConf, host: PluginHost, ips: readonly IpConfig[]): Plan {
+/** What this pod shall have today, and the node's card. Throws CniError 7 where the node has none to be known by. */
+function planFor(conf: VethHostConf, host: PluginHost, ips: readonly IpConfig[]): readonly [Plan, string] {
   const facts = factsIn(conf.stateDir, host.root)
   const name = conf.master === '' ? (facts?.node.interface ?? '') : conf.master
   const card = masterOf(host.netlink, name, conf.what, 'the host')
-  return planOf(conf, ips, nodeAddresses(host, card, facts))
+  return [planOf(conf, ips, nodeAddresses(host, card, facts)), card.name]
 }
 
 async function add(input: PluginInput, host: PluginHost): Promise<Result> {
   const conf = vethHostConf(input)
   const [result, ips] = previous(input)
-  const plan = planFor(conf, host, ips)
+  const planned = planFor(conf, host, ips)
   using pod = openPod(input.netns)
-  return await undoing(host, (undo) => connect(input, host, conf, plan, pod, result, undo))
+  return await undoing(host, (undo) => connect(input, host, conf, planned, pod, result, undo))
 }
 
 async function connect(
   input: PluginInput,
   host: PluginHost,
   conf: VethHostConf,
-  plan: Plan,
+  [plan, card]: readonly [Plan, string],
   pod: Pod,
   result: Result,
   undo: Undo,
@@ -76,7 +76,7 @@ async function connect(
   const mtu = conf.mtu === 0 ? main.mtu : conf.mtu
   createVeth(input, host, pod, { name, inside: ifName, mtu, mac: macs.pod, hostMac: macs.host }, undo)
   host.failpoint('veth-host.linked')
-  enableForwarding(hostNetns(host).fd, plan.families)
+  forwardFor(host, card, plan.families)
   const outside = getLink(host.netlink, name)
   setUpHostEnd(host, outside, plan.ips, macs.pod, plan.node)
   host.failpoint('veth-host.up')
@@ -144,7 +144,7 @@ async function del(input: PluginInput, host: PluginHost): Promise<void> {
 async function check(input: PluginInput, host: PluginHost): Promise<void> {
   const conf = vethHostConf(input)
   const [, ips] = previous(input)
-  const plan = planFor(conf, host, ips)
+  const [plan] = planFor(conf, host, ips)
   using pod = openPod(input.netns)
   const wrong = wrongLeg(input, host, conf, plan, pod)
   if (wrong !== undefined) throw checkFailed(wrong)
