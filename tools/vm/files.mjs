@@ -19,8 +19,6 @@ const ALSO = [
  * or by name; what npm test skips of them is no failure of CI, and told.
  */
 export const SLOW = [
-  'test/agent/ipip.test.ts',
-  'test/agent/join.test.ts',
   'test/agent/wireguard.test.ts',
   'test/conformance/kernel.test.ts',
   'test/ipsec/tunnel.test.ts',
