@@ -1,10 +1,14 @@
-/** A set of entries by identity, with an index by device: what a node should hold, or what it was seen to hold. */
+/** A set of entries by identity: what a node should hold, or what it was seen to hold. */
 
 import { deviceOf, keyOf, normal, type Entry, type Key } from './entry.ts'
 
 export class NodeState {
   readonly #entries = new Map<Key, Entry>()
-  readonly #byDevice = new Map<string, Set<Key>>()
+  /**
+   * How many entries each device has. Not which: devices seldom end, and thousands of peers share one, so that an index would double what each of them costs, in memory and in places
+   * of it to be visited.
+   */
+  readonly #onDevice = new Map<string, number>()
 
   static of(entries: Iterable<Entry>): NodeState {
     const state = new NodeState()
@@ -28,9 +32,17 @@ export class NodeState {
     return this.#entries.values()
   }
 
-  /** Keys of what ends when `dev` ends. */
+  /** Keys of what ends when `dev` ends. Costs a look at everything, except where there is nothing. */
   onDevice(dev: string): Key[] {
-    return [...(this.#byDevice.get(dev) ?? [])]
+    const found: Key[] = []
+    let left = this.#onDevice.get(dev) ?? 0
+    for (const [key, entry] of this.#entries) {
+      if (left === 0) break
+      if (deviceOf(entry) !== dev) continue
+      found.push(key)
+      left--
+    }
+    return found
   }
 
   /** `key`: where the caller has it at hand. */
@@ -38,9 +50,12 @@ export class NodeState {
     const whole = normal(entry)
     const dev = deviceOf(whole)
     const before = this.#entries.get(key)
-    if (before !== undefined && deviceOf(before) !== dev) this.delete(key)
+    const formerly = before === undefined ? undefined : deviceOf(before)
     this.#entries.set(key, whole)
-    if (dev !== undefined) this.#keysOn(dev).add(key)
+    if (formerly !== dev) {
+      this.#count(formerly, -1)
+      this.#count(dev, 1)
+    }
     return key
   }
 
@@ -48,10 +63,7 @@ export class NodeState {
     const entry = this.#entries.get(key)
     if (entry === undefined) return undefined
     this.#entries.delete(key)
-    const dev = deviceOf(entry)
-    const keys = dev === undefined ? undefined : this.#byDevice.get(dev)
-    keys?.delete(key)
-    if (dev !== undefined && keys?.size === 0) this.#byDevice.delete(dev)
+    this.#count(deviceOf(entry), -1)
     return entry
   }
 
@@ -68,9 +80,10 @@ export class NodeState {
     return gone
   }
 
-  #keysOn(dev: string): Set<Key> {
-    let keys = this.#byDevice.get(dev)
-    if (keys === undefined) this.#byDevice.set(dev, (keys = new Set()))
-    return keys
+  #count(dev: string | undefined, by: 1 | -1): void {
+    if (dev === undefined) return
+    const now = (this.#onDevice.get(dev) ?? 0) + by
+    if (now === 0) this.#onDevice.delete(dev)
+    else this.#onDevice.set(dev, now)
   }
 }
