@@ -1,7 +1,8 @@
 /** A lab as it stands now: what was planned, what lives, what the kernel has. */
 
-import { existsSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import type { CidrText, IpText } from '#ip/text.ts'
+import { hasCode } from '#sys/errno.ts'
 import { observeLab } from './observe.ts'
 import { readyFile } from './cloud/cloud.ts'
 import type { CloudPlan } from './cloud/plan.ts'
@@ -11,7 +12,7 @@ import { netnsPath, type LabPaths } from './paths.ts'
 import { planLab } from './plan.ts'
 import { isAlive } from './process.ts'
 import { readProcesses, requireRecord, type AgentProcess } from './record.ts'
-import type { CloudMode, LabBackend, LabTopology } from './spec.ts'
+import type { CloudMode, LabBackend, LabTopology, LabDatastore } from './spec.ts'
 
 export interface ProcessStatus {
   readonly pid: number | null
@@ -47,6 +48,7 @@ export interface LabStatus {
   readonly phase: 'starting' | 'up'
   readonly backend: LabBackend
   readonly topology: LabTopology
+  readonly datastore: LabDatastore
   readonly ipv4: boolean
   readonly ipv6: boolean
   readonly podNetworks: readonly CidrText[]
@@ -82,6 +84,7 @@ export function labStatus(name: string): LabStatus {
     phase: record.phase,
     backend: record.spec.backend,
     topology: record.spec.topology,
+    datastore: record.spec.datastore,
     ipv4: record.spec.ipv4,
     ipv6: record.spec.ipv6,
     podNetworks: plan.podNetworks,
@@ -135,10 +138,20 @@ function cloudStatus(cloud: CloudPlan, paths: LabPaths, running: AgentProcess | 
     kind: cloud.kind,
     mode: cloud.mode,
     process: { pid: running?.pid ?? null, alive: running !== undefined && isAlive(running) },
-    ready: existsSync(readyFile(paths)),
+    ready: readyPid(paths) === running?.pid,
     clouds: own.cloudsYaml,
     router: { netns: netnsPath(cloud.router) },
     log: own.log,
+  }
+}
+
+/** The process that said it was ready; one that was killed has left its word behind. */
+function readyPid(paths: LabPaths): number {
+  try {
+    return Number(readFileSync(readyFile(paths), 'utf8'))
+  } catch (error) {
+    if (hasCode(error, 'ENOENT')) return 0
+    throw error
   }
 }
 

@@ -28,7 +28,7 @@ const PATIENCE_MS = 180_000
 /** Of a card to appear: enough that a plugin has to wait for it. */
 const ATTACH_MS = 300
 
-/** Written when the cloud works, removed while it starts. */
+/** Written with its pid when the cloud works, removed while it starts. */
 export const readyFile = (paths: LabPaths): string => join(cloudPaths(paths.directory).directory, 'ready')
 
 /** Resolves with what to wait for and to dispose of. Rejects when a server does not start; a half-made cloud is made anew by the next process. */
@@ -73,7 +73,7 @@ export async function startCloud(plan: LabPlan, cloud: CloudPlan, paths: LabPath
   stack.use(await Nova.start({ listen: listenAt(context, 'compute'), admin, state, settled, log, attachMs: ATTACH_MS }))
   await driver.settled()
   if (before === undefined) writeState(own, state)
-  writeFileSync(readyFile(paths), '')
+  writeFileSync(readyFile(paths), String(process.pid))
   log.info({ ms: Math.round(performance.now() - started) }, 'the cloud is up')
   return stack.move()
 }
