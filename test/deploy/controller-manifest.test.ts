@@ -95,3 +95,16 @@ test('the chart has the same objects and rights, is off by default, and names on
     assert.notEqual(found, undefined, path)
   }
 })
+
+test('docs/configuration.md names every option of the controller, and no other', () => {
+  const text = read('../docs/configuration.md')
+  const [, after = ''] = text.split('\n## The controller\n')
+  const [section = ''] = after.split('\n## ')
+  const documented = [...section.matchAll(/^\| (`--.*?) \|/gm)].flatMap(([, cell = '']) =>
+    [...cell.matchAll(/`(--[a-z-]+)`/g)].map(([, flag]) => flag),
+  )
+  const known = controllerCommand()
+    .options.filter(({ hidden }) => !hidden)
+    .map(({ long }) => long)
+  assert.deepEqual(documented.toSorted(), known.toSorted())
+})
