@@ -97,7 +97,8 @@ export function vethHostSuite(main: Plugin, extra: JsonObject, skip: string | fa
     const plain = await podOn(lan, node1, [plainIp], { masqueradeServices: false })
     const b = await podOn(lan, node1, [near])
     const c = await podOn(lan, node2, [far])
-    for (const netns of [a.netns, b.netns, c.netns, node1.path, lan.outside]) await serve(netns, 8080, 'PEER')
+    for (const netns of [a.netns, b.netns, c.netns, plain.netns, node1.path, lan.outside])
+      await serve(netns, 8080, 'PEER')
     node1.exec(
       'nft',
       `table ip proxy {
@@ -107,6 +108,12 @@ export function vethHostSuite(main: Plugin, extra: JsonObject, skip: string | fa
           ip daddr 10.96.0.2 dnat to ${near}
           ip daddr 10.96.0.3 dnat to ${far}
           ip daddr 10.96.0.4 dnat to ${node1.v4}
+          ip daddr 10.96.0.5 dnat to ${plainIp}
+          ip daddr ${node1.v4} tcp dport { 30080, 30081 } dnat to ${near}:8080
+        }
+        chain postrouting {
+          type nat hook postrouting priority srcnat;
+          meta l4proto tcp ct original proto-dst 30081 masquerade
         }
       }`,
     )
@@ -122,7 +129,11 @@ export function vethHostSuite(main: Plugin, extra: JsonObject, skip: string | fa
     assert.equal(await connects(plain.netns, '10.96.0.4', 8080), plainIp, 'the node itself')
     assert.equal(await connectsOnce(plain.netns, '10.96.0.3', 8080), undefined, 'without it: another node')
     assert.equal(await connectsOnce(plain.netns, '10.96.0.2', 8080), undefined, 'without it: the same node')
+    assert.equal(await connectsOnce(plain.netns, '10.96.0.5', 8080), undefined, 'without it: itself')
     assert.equal(await connects(plain.netns, OUTSIDE, 8080), plainIp, 'its own way')
+    // A port of the node: the answer must come back to the node, for which a service proxy puts the node's address on the request.
+    assert.equal(await connects(lan.outside, node1.v4, 30_081), node1.v4, 'from outside through the node')
+    assert.equal(await connectsOnce(lan.outside, node1.v4, 30_080), undefined, 'with the client’s own address')
   })
 
   test(`${main.type}: IPv6, and packets as large as the pod's own link takes`, options, async () => {
