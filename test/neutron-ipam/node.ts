@@ -109,6 +109,18 @@ export class TestNode implements AsyncDisposable {
     return new TestNode(cloud, site, network, subnets, port, { name: 'pods', type: 'ipvlan', ipam })
   }
 
+  /** Another program on the same host, with its own state and its own idea of where the lock is. */
+  static beside(node: TestNode): Promise<TestNode> {
+    const { cloud, network, subnets, raw } = node
+    const site = new Site(clientOf(cloud))
+    return node.ports.get(node.port).then((port) => {
+      const ipam = { ...(raw['ipam'] as JsonObject), api: { ...QUICK.api, addDeadlineMs: 1_000 } }
+      const made = new TestNode(cloud, site, network, subnets, port, { ...raw, ipam })
+      made.card = node.card
+      return made
+    })
+  }
+
   get conf(): NeutronConf {
     return ipamConf(this.raw['ipam'] as JsonObject, this.root, 'test')
   }

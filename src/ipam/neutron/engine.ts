@@ -51,7 +51,7 @@ const LOOK_MS = 60_000
 const SOON_MS = 5_000
 const MAX_WAITING = 1024
 /** ms between two looks for floating IPs while nobody waits. */
-const CLEAN_MS = 10_000
+const CLEAN_MS = 5_000
 
 export class Engine implements AsyncDisposable {
   readonly #options: EngineOptions
@@ -304,7 +304,8 @@ export class Engine implements AsyncDisposable {
       return 0
     }
     for (const family of this.#familiesOf([])) if (await this.#grow(family)) return 0
-    if (level === 2 && (await this.#shrink())) return 0
+    // Who waits has not taken yet what just came.
+    if (level === 2 && this.#waiting.size === 0 && (await this.#shrink())) return 0
     // Nothing is left to do: what failed is not needed any more.
     this.#succeeded()
     const soon = doubtful.length > 0 ? Math.max(1, this.#cleanedAt + CLEAN_MS - now) : Number.POSITIVE_INFINITY

@@ -184,13 +184,16 @@ export function deficitOf(counts: Counts, wanted: Wanted, waiting: number, growt
   return Math.min(wanted.max === 0 ? 4096 : wanted.max, held + asked) - held
 }
 
-/** Free addresses that nobody has needed for long, and that are more than what has to stay: the most idle first, a batch at most. */
+/** Given back at once: it is one request, however many they are. */
+const MOST_LEAVING = 32
+
+/** Free addresses that nobody has needed for long, and that are more than what has to stay: the most idle first. */
 export function surplusOf(pool: Pool, family: 4 | 6, wanted: Wanted, now: number): readonly Address[] {
   const counts = countsOf(pool, family, now)
   const room = Math.min(
-    counts.ready - wanted.warm - wanted.batch,
+    counts.ready - wanted.warm,
     counts.total - counts.leaving - wanted.minimum,
-    wanted.batch,
+    Math.max(wanted.batch, MOST_LEAVING),
   )
   if (room <= 0) return []
   return readyOf(pool, family, now)
