@@ -6,6 +6,7 @@ import { Command, InvalidArgumentError, Option } from 'commander'
 import { startCloud } from '#lab/cloud/cloud.ts'
 import { LabError } from '#lab/error.ts'
 import { labExec } from '#lab/exec.ts'
+import { seedEtcd } from '#lab/etcd.ts'
 import { startKeeper } from '#lab/keeper.ts'
 import { planLab } from '#lab/plan.ts'
 import { ownProgram } from '#lab/program.ts'
@@ -14,10 +15,12 @@ import { hold, isRootless, needsUserNamespace, runInUserNamespace } from '#lab/r
 import {
   backends,
   cloudModes,
+  datastores,
   defaultSpec,
   topologies,
   type CloudMode,
   type LabBackend,
+  type LabDatastore,
   type LabTopology,
 } from '#lab/spec.ts'
 import { CliError } from './fail.ts'
@@ -37,6 +40,7 @@ interface UpOptions extends Named {
   readonly pods: number
   readonly backend: LabBackend
   readonly topology: LabTopology
+  readonly datastore: LabDatastore
   readonly cloud?: 'neutron'
   readonly mode: CloudMode
   readonly filterDelay: number
@@ -64,6 +68,11 @@ export function labCommand(): Command {
     )
     .addOption(
       new Option('--topology <topology>', say('lab.option.topology')).choices(topologies).default(defaultSpec.topology),
+    )
+    .addOption(
+      new Option('--datastore <datastore>', say('lab.option.datastore'))
+        .choices(datastores)
+        .default(defaultSpec.datastore),
     )
     .addOption(new Option('--cloud <kind>', say('lab.option.cloud')).choices(['neutron']))
     .addOption(new Option('--mode <mode>', say('lab.option.mode')).choices(cloudModes).default('veth'))
@@ -141,6 +150,9 @@ export function labCommand(): Command {
 
   named('keeper', 'serves the API and runs the agents of a lab; started by `heddle lab up`', true).action(
     ({ name }: Named) => runKeeper(name),
+  )
+  named('seed', "fills a lab's etcd; started by its keeper", true).action(({ name }: Named) =>
+    seedEtcd(planLab(requireRecord(name).record.spec)),
   )
   named('cloud', "runs a lab's cloud; started by its keeper", true).action(({ name }: Named) => runCloud(name))
   lab

@@ -129,7 +129,7 @@ export function startSeeding(plan: LabPlan, record: LabRecord, paths: LabPaths, 
         stdio: ['ignore', log, log],
       }),
     )
-    child.on('error', (error) => console.error(`etcd cannot be filled: ${messageOf(error)}`))
+    child.on('error', (error) => void process.stderr.write(`etcd cannot be filled: ${messageOf(error)}\n`))
     return child
   } finally {
     closeSync(log)

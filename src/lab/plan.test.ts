@@ -4,7 +4,7 @@ import fc from 'fast-check'
 import { contains, containsCidr, overlaps, parseCidr, parseIpNet } from '#ip/prefix.ts'
 import { parseIp } from '#ip/address.ts'
 import { namespacesOf, planLab, podsOf } from './plan.ts'
-import { backends, labName, labSpec, MAX_NODES, topologies, type LabSpec } from './spec.ts'
+import { backends, datastores, labName, labSpec, MAX_NODES, topologies, type LabSpec } from './spec.ts'
 
 const anySpec: fc.Arbitrary<LabSpec> = fc
   .record({
@@ -13,12 +13,14 @@ const anySpec: fc.Arbitrary<LabSpec> = fc
     podsPerNode: fc.integer({ min: 1, max: 100 }),
     backend: fc.constantFrom(...backends),
     topology: fc.constantFrom(...topologies),
+    datastore: fc.constantFrom(...datastores),
     ipv4: fc.boolean(),
     ipv6: fc.boolean(),
   })
   .filter(
-    ({ backend, topology, ipv4, ipv6 }) =>
+    ({ backend, topology, datastore, ipv4, ipv6 }) =>
       (ipv4 || ipv6) &&
+      !(datastore === 'etcd' && !ipv4) &&
       !(backend === 'host-gw' && topology === 'routed') &&
       !((backend === 'ipip' || backend === 'udp') && ipv6),
   )

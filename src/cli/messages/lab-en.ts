@@ -14,6 +14,8 @@ export const labEn = {
   'lab.option.backend':
     'how pods of different nodes reach each other: vxlan, directrouting, host-gw, udp, ipip, wireguard or alloc',
   'lab.option.topology': 'flat (all nodes in one subnet) or routed (two subnets with a router between)',
+  'lab.option.datastore':
+    "where nodes learn of each other: kubernetes or etcd (Debian's etcd-server, as flannel without Kubernetes)",
   'lab.option.ipv6': 'IPv6 beside IPv4 (dual stack)',
   'lab.option.ipv6Only': 'IPv6 instead of IPv4, between the nodes too',
   'lab.option.cloud':

@@ -14,6 +14,8 @@ export const labZh: Readonly<Record<keyof typeof labEn, string>> = {
   'lab.option.pods': '每个节点上的 Pod 数，1 到 100',
   'lab.option.backend': '跨节点 Pod 的互通方式：vxlan、directrouting、host-gw、udp、ipip、wireguard 或 alloc',
   'lab.option.topology': 'flat（所有节点在同一子网）或 routed（两个子网，中间有路由器）',
+  'lab.option.datastore':
+    '节点通过什么互相发现：kubernetes 或 etcd（Debian 的 etcd-server，如同不用 Kubernetes 的 flannel）',
   'lab.option.ipv6': '在 IPv4 之外同时启用 IPv6（双栈）',
   'lab.option.ipv6Only': '只用 IPv6 而不用 IPv4，节点之间也一样',
   'lab.option.cloud':
