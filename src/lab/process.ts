@@ -64,12 +64,15 @@ export function signal(target: ProcessId, name: NodeJS.Signals): boolean {
   }
 }
 
+/** What a killed process holds is taken down before it is gone: seconds where the machine is busy, or slow. */
+const KILLED_MS = 15_000
+
 /** Asks the processes to end, waits `graceMs`, then kills what is left. Resolves with those that even that did not end within a second. */
 export async function endProcesses(targets: readonly ProcessId[], graceMs: number): Promise<ProcessId[]> {
   let alive = targets.filter((target) => signal(target, 'SIGTERM'))
   alive = await remaining(alive, graceMs)
   for (const target of alive) signal(target, 'SIGKILL')
-  return remaining(alive, 1000)
+  return remaining(alive, KILLED_MS)
 }
 
 async function remaining(targets: readonly ProcessId[], ms: number): Promise<ProcessId[]> {
