@@ -67,7 +67,7 @@ export function signal(target: ProcessId, name: NodeJS.Signals): boolean {
 /** What a killed process holds is taken down before it is gone: seconds where the machine is busy, or slow. */
 const KILLED_MS = 15_000
 
-/** Asks the processes to end, waits `graceMs`, then kills what is left. Resolves with those that even that did not end within a second. */
+/** Asks the processes to end, waits `graceMs`, then kills what is left. Resolves with those that even that did not end in time. */
 export async function endProcesses(targets: readonly ProcessId[], graceMs: number): Promise<ProcessId[]> {
   let alive = targets.filter((target) => signal(target, 'SIGTERM'))
   alive = await remaining(alive, graceMs)
