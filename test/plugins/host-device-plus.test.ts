@@ -4,6 +4,7 @@ import type { JsonObject } from '#cni/json.ts'
 import { encodeResult } from '#cni/result/encode.ts'
 import { specVersions } from '#cni/version.ts'
 import { parseMac } from '#ip/mac.ts'
+import { listLinks } from '#netlink/link.ts'
 import type { FaultAction } from '#openstack/fake/faults.ts'
 import { Book } from '#plugins/host-device-plus/book.ts'
 import { isIdle, type Card } from '#plugins/host-device-plus/card.ts'
@@ -112,6 +113,8 @@ test(
     await plugin.del(inputOf(conf, call), made.host)
     assert.deepEqual(made.requests(), [])
     assert.equal(idleCards(made).length, 1)
+    const link = listLinks(made.netlink).find(({ mac }) => mac === kept)
+    assert.deepEqual([link?.mtu, link?.up, link?.alias?.startsWith('heddle-nic:')], [1500, false, true])
     const again = await plugin.add(inputOf(conf, { containerId: 'b', netns }), made.host)
     assert.deepEqual([again.interfaces[0]?.mac, again.interfaces[0]?.mtu], [kept, 1442])
     assert.ok(await ping(netns, '10.9.0.1'))
