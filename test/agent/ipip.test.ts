@@ -3,6 +3,7 @@ import { test } from 'node:test'
 
 import { needsKernel } from '../kernel-features.ts'
 import { run, TestCluster, until } from './cluster.ts'
+import { hostileNode } from './hostile.ts'
 import { repairs } from './damage.ts'
 
 const pings = (ns: string, to: string, ...options: readonly string[]): void =>
@@ -102,4 +103,8 @@ test(
     const pods = cluster.nodes.map((node) => cluster.pod(node))
     for (const from of pods) for (const node of cluster.nodes) pings(from, `${node.subnet}.2`)
   },
+)
+
+test('ipip: a hostile node changes nothing for others', { skip: needsKernel('ipip') }, () =>
+  hostileNode({ backend: { Type: 'ipip' }, type: 'ipip' }),
 )
