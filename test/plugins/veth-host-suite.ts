@@ -33,7 +33,7 @@ export function vethHostSuite(main: Plugin, extra: JsonObject, skip: string | fa
         type: 'static',
         addresses: ips.map((ip) =>
           ip.includes(':')
-            ? { address: `${ip}/64`, gateway: `${ip.replace(/::.*/, '::1')}` }
+            ? { address: `${ip}/64`, gateway: ip.replace(/::.*/, '::1') }
             : { address: `${ip}/24`, gateway: ip.replace(/\d+$/, '1') },
         ),
         routes: [{ dst: '0.0.0.0/0' }, ...(ips.some((ip) => ip.includes(':')) ? [{ dst: '::/0' }] : [])],

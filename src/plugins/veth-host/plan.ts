@@ -35,7 +35,9 @@ export function planOf(conf: PlanConf, own: readonly IpConfig[], node: ReadonlyM
     families,
     node,
     routes: (index) =>
-      [...first].toSorted().flatMap(([family, ip]) => routesOf(conf, family, ip, node.get(family), index)),
+      [...first]
+        .toSorted(([a], [b]) => a - b)
+        .flatMap(([family, ip]) => routesOf(conf, family, ip, node.get(family), index)),
     sources: conf.masqueradeServices ? ips.flatMap((ip) => sourceOf(conf, ip, node.get(familyOf(ip)))) : [],
   }
 }
