@@ -32,7 +32,7 @@ import { startAllPods } from './start-pods.ts'
 import { timed, type OnStep, type Progress } from './steps.ts'
 
 /** Keystone's and Neutron's databases are made, and both started, on a machine that has other things to do. */
-const CLOUD_MS = 180_000
+const CLOUD_MS = 300_000
 
 export interface UpOptions {
   readonly onStep?: OnStep

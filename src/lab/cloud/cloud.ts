@@ -23,8 +23,8 @@ import { freePort, Servers } from './servers.ts'
 import { cloudPaths, readState, writeSecret, writeState, type CloudPaths, type CloudState } from './state.ts'
 import { makeTopology } from './topology.ts'
 
-/** Two cores that do other things as well need a minute for all of it. */
-const PATIENCE_MS = 180_000
+/** Two cores that do other things as well need minutes for all of it. */
+const PATIENCE_MS = 300_000
 /** Of a card to appear: enough that a plugin has to wait for it. */
 const ATTACH_MS = 300
 
