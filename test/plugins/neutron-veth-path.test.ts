@@ -170,7 +170,8 @@ test('an address that moves to another node is announced, again where the port o
   for (const to of [ip, ip6]) assert.ok(await reaches(neighbour.path, to))
   assert.deepEqual([knownAt(neighbour.path, ip), knownAt(neighbour.path, ip6)], [node1.mac, node1.mac])
   await first.del()
-  for (const to of [ip, ip6]) assert.equal(await ping(neighbour.path, to), false, 'between two nodes')
+  // Not by IPv6: an entry that was tried and failed takes no advertisement, and asks anew instead.
+  assert.equal(await ping(neighbour.path, ip), false, 'between two nodes')
 
   // Nobody asks meanwhile: what the neighbour learns it learns from the announcement alone.
   const quiet = await podOn(lan, node2, [ip, ip6], { announce: false })
@@ -183,16 +184,21 @@ test('an address that moves to another node is announced, again where the port o
     () => knownAt(neighbour.path, ip) === node2.mac && knownAt(neighbour.path, ip6) === node2.mac,
     'announced',
   )
-  for (const to of [ip, ip6]) assert.ok(await ping(neighbour.path, to), to)
+  for (const to of [ip, ip6]) assert.ok(await reaches(neighbour.path, to), to)
   await second.del()
 
-  // The port lets the address through only after the first announcement.
-  const netns = node1.pod()
-  lan.forbid(node1, ip)
-  await neutronVeth.add(inputOf(confOf([ip]), { containerId: 'late', netns }), node1.host)
-  await sleep(200)
-  assert.equal(knownAt(neighbour.path, ip), node2.mac)
-  lan.allow(node1, ip)
-  await until(() => knownAt(neighbour.path, ip) === node1.mac, 'announced again')
-  assert.ok(await ping(neighbour.path, ip))
+  // The port lets the address through only after the first announcement; again where the machine is too slow to open it before the last.
+  const isTold = (): boolean => knownAt(neighbour.path, ip) === node1.mac
+  const late = { containerId: 'late', netns: node1.pod() }
+  for (let tries = 1; tries <= 3 && !isTold(); tries++) {
+    lan.forbid(node1, ip)
+    await neutronVeth.del(inputOf(confOf([ip]), late), node1.host)
+    await neutronVeth.add(inputOf(confOf([ip]), late), node1.host)
+    await sleep(100)
+    assert.equal(isTold(), false, 'before the port is open')
+    lan.allow(node1, ip)
+    for (const end = Date.now() + 5_000; !isTold() && Date.now() < end;) await sleep(20)
+  }
+  assert.ok(isTold(), 'announced again')
+  assert.ok(await reaches(neighbour.path, ip))
 })
