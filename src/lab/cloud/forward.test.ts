@@ -6,9 +6,13 @@ import { test } from 'node:test'
 import { forward } from './forward.ts'
 import { freePort } from './servers.ts'
 
-test('requests and answers go through; only those that may change something are told, when they are answered', async () => {
+test('requests and answers go through; only those that may change something are told, when they are answered', async (t) => {
   const server = createServer((request, response) => {
     request.resume().on('end', () => response.end(`${request.method} ${request.url}`))
+  })
+  t.after(() => {
+    server.close()
+    server.closeAllConnections()
   })
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
