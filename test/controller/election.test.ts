@@ -34,7 +34,7 @@ function start(t: TestContext, rig: Rig, name: string): Process {
     `--router=${rig.router}`,
     '--pod-cidr=10.0.128.0/17',
     '--floating-ips',
-    '--lease-duration=4',
+    '--lease-duration=6',
     '--resync-interval=1',
     '--gc-interval=1',
     `--health-listen=${socket}`,

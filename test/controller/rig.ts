@@ -24,7 +24,7 @@ import { Site } from '../openstack/site.ts'
 import { userOf } from '../openstack/target.ts'
 
 /** Waits until something is so; says what it waited for. */
-export async function until(what: string, isSo: () => boolean | Promise<boolean>, seconds = 30): Promise<void> {
+export async function until(what: string, isSo: () => boolean | Promise<boolean>, seconds = 60): Promise<void> {
   const end = performance.now() + seconds * 1_000 * slowness
   while (!(await isSo())) {
     assert.ok(performance.now() < end, `waited ${seconds * slowness} s in vain: ${what}`)
@@ -122,7 +122,6 @@ export class Rig {
       cloudsFile: this.cloudsFile,
       cloud: 'k8s',
       namespace: 'kube-system',
-      leaseDuration: '3',
       resyncInterval: '1',
       gcInterval: '1',
       logLevel: 'error',

@@ -50,9 +50,12 @@ test('many pods at once are two requests, not two hundred', async (t) => {
   rig.run(t, { ...PER_POD, router: rig.router, maxRoutes: '500', aggregate: 'none' })
   await rig.hasRoutes('10.0.128.250/32 10.0.0.11')
   const before = rig.writes.length
+  const began = performance.now()
   await Promise.all([...Array(60).keys()].map((n) => rig.pod(`p${n}`, 'a', `10.0.128.${n + 1}`)))
   await until('61 routes', async () => (await rig.routes()).length === 61)
-  assert.ok(rig.writes.length - before <= 8, `${rig.writes.length - before} writes`)
+  // One in each fifth of a second that it took to make them.
+  const most = 3 + (performance.now() - began) / 200
+  assert.ok(rig.writes.length - before <= most, `${rig.writes.length - before} writes`)
 })
 
 test('an empty list of pods, or none at all, removes nothing', async (t) => {

@@ -13,7 +13,7 @@ import { plainConfig } from '../kube/target.ts'
 import { slowness } from '../slow.ts'
 import { until } from './rig.ts'
 
-const UNIT = 500 * slowness
+const UNIT = 1_000 * slowness
 
 test('the API server falls silent for the leader alone: its term ends by its own clock, before another leads', async (t) => {
   const api = await startApiServer({ bookmarkInterval: 100 })
@@ -79,7 +79,7 @@ test('the API server falls silent for the leader alone: its term ends by its own
   const ref = { namespace: 'kube-system', name: 'c' }
   await kube.patch(leases, ref, { type: 'merge', body: { metadata: { labels: { team: 'net' } } } })
   candidate('two', api.urls[0] ?? '')
-  await new Promise((resolve) => void setTimeout(resolve, 8 * UNIT))
+  await new Promise((resolve) => void setTimeout(resolve, 7 * UNIT))
   assert.deepEqual(history, ['one'], 'while it renews, it leads')
   isSilent = true
   await until('two leads', () => leading.has('two'))
