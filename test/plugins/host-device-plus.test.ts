@@ -132,7 +132,10 @@ test('the limit of the server is never exceeded, by two programs and more pods t
     const codes = await Promise.all(
       calls.map((call, i) => codeOf(plugin.add(inputOf(conf, call), i % 2 === 0 ? made.host : other))),
     )
-    assert.deepEqual(codes.toSorted(), [11, 11, 11, 11, undefined, undefined, undefined])
+    assert.deepEqual(
+      [11, undefined].map((wanted) => codes.filter((code) => code === wanted).length),
+      [4, 3],
+    )
     assert.equal(made.most, 4)
     assert.equal(await codeOf(plugin.status(inputOf(conf), made.host)), 50)
     const macs = calls.flatMap(({ netns }, i) => (codes[i] === undefined ? [macIn(netns)] : []))
