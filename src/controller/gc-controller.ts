@@ -3,6 +3,7 @@
 import type { ClusterView } from './cluster-view.ts'
 import type { ControllerMetrics } from './controller-metrics.ts'
 import { planGc, type Leftover } from '#neutron/gc-plan.ts'
+import { isServerPort } from '#neutron/servers.ts'
 import { errorFields, type Log } from '#agent/log.ts'
 import { ipText, type IpText } from '#ip/address.ts'
 import type { IpNetText } from '#ip/prefix.ts'
@@ -152,8 +153,7 @@ export class GcController {
   }
 }
 
-const serverOf = (port: Port): string | undefined =>
-  port.device_owner.startsWith('compute:') && port.device_id !== '' ? port.device_id : undefined
+const serverOf = (port: Port): string | undefined => (isServerPort(port) ? port.device_id : undefined)
 
 function isSame({ mark }: Leftover, now: Parameters<typeof markOf>[0]): boolean {
   const found = markOf(now)

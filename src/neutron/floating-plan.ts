@@ -9,6 +9,7 @@ import type { FloatingIp, Target } from '#openstack/neutron/floating-ip.ts'
 import type { Port } from '#openstack/neutron/port.ts'
 import { namesOf, type NodeView } from './node-view.ts'
 import { address4, type PodView } from './pod-view.ts'
+import { serversOf } from './servers.ts'
 
 export interface FloatingView {
   readonly cluster: string
@@ -70,7 +71,7 @@ export function portOf(
   cluster: string,
 ): Port | undefined {
   if (node === undefined) return undefined
-  const names = new Set(namesOf(node).map((name) => name.toLowerCase()))
+  const names = new Set(namesOf(node).map((name) => name.toLowerCase())).union(serversOf(node, ports))
   return ports.find((port) => {
     if (!port.fixed_ips.some((fixed) => fixed.ip_address === address)) return false
     const mark = markOf(port)

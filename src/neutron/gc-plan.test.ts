@@ -76,6 +76,16 @@ test('what the server of a living node still has is not left: its Node was regis
   assert.deepEqual(found({ ports: [card, own, reserved], nodes: [nodeFixture('b')] }), ['nic', 'res'])
 })
 
+test('a server that no Node names is known by the addresses of its ports', () => {
+  const strange = nodeFixture('a', { servers: ['in-another-order'], addresses: [ipText('10.0.0.1')] })
+  const own = portFixture('own', ['10.0.0.1', '10.9.0.7'], { device_id: 'server-a' })
+  const other = portFixture('other', ['10.0.0.2'], { device_id: 'server-z' })
+  const marked = ['server-a', 'server-z'].map((node) =>
+    portFixture(`of ${node}`, [], { device_owner: '', ...markFields(mark('pod', node)) }),
+  )
+  assert.deepEqual(found({ nodes: [strange], ports: [own, other, ...marked] }), ['of server-z'])
+})
+
 test('floating IPs, pairs and servers that have to be freed before', () => {
   const pair = (text: string) => ({ ip_address: ipNetText(text), mac_address: undefined })
   const own = portFixture('own', ['10.0.0.9'], {

@@ -5,6 +5,7 @@ import { markOf, UNNAMED_CLUSTER, type Mark } from '#openstack/mark.ts'
 import type { FloatingIp } from '#openstack/neutron/floating-ip.ts'
 import type { AddressPair, Port } from '#openstack/neutron/port.ts'
 import { namesOf, type NodeView } from './node-view.ts'
+import { isServerPort, serversOf } from './servers.ts'
 
 export interface GcView {
   readonly cluster: string
@@ -44,8 +45,6 @@ export interface GcPlan {
   readonly found: readonly { readonly id: string; readonly mark: Mark }[]
 }
 
-const SERVER = /^compute:/
-
 const pairCidr = (pair: AddressPair): Cidr | undefined =>
   tryParseCidr(
     pair.ip_address.includes('/') ? pair.ip_address : `${pair.ip_address}/${pair.ip_address.includes(':') ? 128 : 32}`,
@@ -80,14 +79,14 @@ export function planGc(view: GcView): GcPlan {
   if (view.cluster === UNNAMED_CLUSTER || view.cluster === '') return nothing
   // Doubts are kept for when one knows more.
   if (!view.isCertain || view.nodes.length === 0) return { ...nothing, doubted: view.doubted }
-  const alive = new Set(view.nodes.flatMap(namesOf).map((name) => name.toLowerCase()))
-  const servers = new Set(view.nodes.flatMap(({ servers: ids }) => ids))
+  const servers = new Set(view.nodes.flatMap((node) => [...serversOf(node, view.ports)]))
+  const alive = new Set(view.nodes.flatMap(namesOf).map((name) => name.toLowerCase())).union(servers)
   const byId = new Map(view.ports.map((port) => [port.id, port]))
   const isDead = (mark: Mark | undefined): mark is Mark =>
     mark !== undefined && mark.cluster === view.cluster && !alive.has(mark.node.toLowerCase())
   /** A server whose Node was deleted and registered anew has another UID, and the same cards under the same pods. */
   const isUsed = (port: Port | undefined): boolean =>
-    port !== undefined && SERVER.test(port.device_owner) && servers.has(port.device_id.toLowerCase())
+    port !== undefined && isServerPort(port) && servers.has(port.device_id.toLowerCase())
 
   const leftovers: Leftover[] = []
   for (const port of view.ports) {
@@ -100,7 +99,7 @@ export function planGc(view: GcView): GcPlan {
       mark,
       unpoint: view.floating.filter((one) => one.port_id === port.id).map(({ id }) => id),
       pairs: pairsOf(port, mark, byId),
-      server: SERVER.test(port.device_owner) && port.device_id !== '' ? port.device_id : undefined,
+      server: isServerPort(port) ? port.device_id : undefined,
     })
   }
   for (const one of view.floating) {
