@@ -1,7 +1,7 @@
 /** The verbs of neutron-veth: what it makes, finds wrong, and takes away. */
 
 import assert from 'node:assert/strict'
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import type { JsonObject } from '#cni/json.ts'
@@ -269,6 +269,33 @@ test('the late DEL of one pod leaves alone what another with the same address ha
   await neutronVeth.del(inputOf(fixed, call), made.host)
   assert.equal(proxies(made), '')
   createNetns(first)
+})
+
+test('many at once; and where nothing can be written down nothing is made', options, async () => {
+  using made = node()
+  const baseline = made.dump()
+  const calls = Array.from({ length: 8 }, (_, i) => ({ containerId: `c${i}`, netns: made.pod() }))
+  const results = await Promise.all(calls.map((call) => neutronVeth.add(inputOf(conf, call), made.host)))
+  assert.equal(new Set(results.flatMap(({ ips }) => ips.map(({ address }) => address))).size, 16)
+  for (const [i, call] of calls.entries()) {
+    const prevResult = results[i]
+    assert.ok(prevResult)
+    await neutronVeth.check(inputOf(conf, { ...call, prevResult }), made.host)
+  }
+  // Half of them by GC, at the same time as the others by DEL.
+  const dels = calls.slice(0, 4).map((call) => neutronVeth.del(inputOf(conf, call), made.host))
+  const valid = calls.slice(0, 4).map(({ containerId }) => ({ containerId, ifname: 'eth0' }))
+  await Promise.all([...dels, neutronVeth.gc(gcInputOf(conf, valid), made.host)])
+  assert.deepEqual(left(baseline, made), [])
+
+  rmSync(join(made.root, 'run'), { recursive: true, force: true })
+  writeFileSync(join(made.root, 'run'), '')
+  const fixed: JsonObject = { ...conf, ipam: { type: 'static', addresses: [{ address: '10.88.0.50/32' }] } }
+  const call = { containerId: 'a', netns: calls[0]?.netns ?? '' }
+  assert.equal(await codeOf(neutronVeth.add(inputOf(fixed, call), made.host)), 5)
+  rmSync(join(made.root, 'run'))
+  assert.deepEqual(left(baseline, made), [])
+  assert.equal(execIn(call.netns, 'ip', '-o', 'link').trim().split('\n').length, 1)
 })
 
 test(

@@ -6,7 +6,7 @@
 import { join } from 'node:path'
 import { mkdirSync } from 'node:fs'
 
-import { messageOf, tryAgain } from '#cni/errors.ts'
+import { ioFailure, messageOf, tryAgain } from '#cni/errors.ts'
 import type { PluginHost } from '#cni/plugin.ts'
 import { familyOf } from '#ip/prefix.ts'
 import type { IpText } from '#ip/text.ts'
@@ -24,12 +24,12 @@ export const TYPE = 'neutron-veth'
 
 const LOCK_MS = 20_000
 
-/** Alone with what pods share on the host; the lock's file goes with the lock. Throws CniError 11 after 20 seconds. */
+/** Alone with what pods share on the host; the lock's file goes with the lock. Throws CniError 11 after 20 seconds, 5 where there can be no such file. */
 export async function lockShared(host: Pick<PluginHost, 'root'>): Promise<Disposable> {
   const folder = join(host.root, '/run/heddle')
   const path = join(folder, `${TYPE}.lock`)
-  mkdirSync(folder, { recursive: true, mode: 0o755 })
   try {
+    mkdirSync(folder, { recursive: true, mode: 0o755 })
     const lock = await lockFile(path, { timeoutMs: LOCK_MS })
     return {
       [Symbol.dispose]: () => {
@@ -39,7 +39,7 @@ export async function lockShared(host: Pick<PluginHost, 'root'>): Promise<Dispos
       },
     }
   } catch (error) {
-    if (!(error instanceof LockError)) throw error
+    if (!(error instanceof LockError)) throw ioFailure(`${path} cannot be locked`, messageOf(error), { cause: error })
     throw tryAgain('another program sets up what pods share', messageOf(error), { cause: error })
   }
 }
