@@ -42,9 +42,13 @@ export interface NodeOptions {
   readonly port?: Partial<NewPort>
 }
 
+/** A real Neutron takes its time; all waits are so many times longer. */
+let patience = slowness
+export const bePatient = (times: number): void => void (patience = slowness * times)
+
 /** Waits until it is so. */
 export async function until(what: string, is: () => boolean | Promise<boolean>, ms = 20_000): Promise<void> {
-  const end = performance.now() + ms * slowness
+  const end = performance.now() + ms * patience
   while (!(await is())) {
     if (performance.now() > end) throw new Error(`it did not happen in time: ${what}`)
     await new Promise((resolve) => setTimeout(resolve, 20))
@@ -104,6 +108,7 @@ export class TestNode implements AsyncDisposable {
       portLookup: ['config'],
       subnetIds: subnets,
       ...QUICK,
+      ...(patience > 1 ? { api: { ...QUICK.api, timeoutMs: 60_000, addDeadlineMs: 50_000 } } : {}),
       ...options.ipam,
     }
     return new TestNode(cloud, site, network, subnets, port, { name: 'pods', type: 'ipvlan', ipam })

@@ -11,7 +11,7 @@ import { markOf } from '#openstack/mark.ts'
 import { createFloatingIp, getFloatingIp } from '#openstack/neutron/floating-ip.ts'
 import { Site } from '../openstack/site.ts'
 import { clientOf, type Target } from '../openstack/target.ts'
-import { cardOf, ipsOf, TestNode, until } from './node.ts'
+import { bePatient, cardOf, ipsOf, TestNode, until } from './node.ts'
 
 type Run = (target: Target) => Promise<void>
 
@@ -79,7 +79,7 @@ const cases: readonly (readonly [title: string, run: Run])[] = [
     async ({ member, admin }) => {
       await using node = await TestNode.make({ cloud: member, ipam: { pool: EAGER } })
       const own = await node.held()
-      await using outside = new Site(clientOf(admin))
+      await using outside = new Site(clientOf(admin, { timeoutMs: 120_000, attemptMs: 60_000 }))
       const external = await outside.network({ 'router:external': true })
       await outside.subnet(external, '192.0.2.0/28')
       await using inside = new Site(node.site.client)
@@ -322,6 +322,7 @@ export function neutronSuite(
   describe(`neutron-ipam: ${name}`, { skip }, () => {
     let target: Target | undefined
     before(async () => {
+      if (isReal) bePatient(6)
       target = await start()
     })
     after(async () => {

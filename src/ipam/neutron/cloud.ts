@@ -24,8 +24,8 @@ export interface CloudApiOptions {
   readonly onAttempt?: ((attempt: Attempt) => void) | undefined
 }
 
-/** Attempts of one request before its failure is told; the engine waits longer between its own. */
-const RETRY = { attempts: 2, baseMs: 250, capMs: 2_000 }
+/** One attempt: a second one of a PUT whose first was carried out without an answer would hide what it brought. Whoever asks tries again by himself. */
+const RETRY = { attempts: 1, baseMs: 1, capMs: 1 }
 
 /** Throws OpenStackError `config`. */
 export function openCloud({ conf, clock, signal, config, onAttempt }: CloudApiOptions): CloudApi {

@@ -283,10 +283,9 @@ export class Keeper {
     if (await this.#recover(view)) view = await backing.observe()
 
     const missing = [...pool.addresses.values()].filter(({ ip }) => !view.seen.has(ip))
-    const over = missing.filter(
-      ({ state }) => state === 'leaving' || (state === 'free' && backing.kind === 'fixed_ips'),
-    )
-    const wanted = missing.filter((address) => !over.includes(address))
+    // What ports of their own reserve is not gone because the pair is: those that leave are deleted by `shrink`.
+    const over = backing.kind === 'fixed_ips' ? missing.filter(({ state }) => state !== 'assigned') : []
+    const wanted = missing.filter((address) => address.state !== 'leaving' && !over.includes(address))
     const vanished = over.filter(({ state }) => state === 'free')
     if (vanished.length > 0) {
       this.#event('vanished', vanished.length)
