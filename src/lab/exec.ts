@@ -5,7 +5,7 @@ import { constants } from 'node:os'
 import { isNamespaceFile } from '#sys/netns.ts'
 import { LabError } from './error.ts'
 import { netnsPath } from './paths.ts'
-import { planLab, podsOf } from './plan.ts'
+import { planLab, podsOf, type PodPlan } from './plan.ts'
 import { MARK } from './process.ts'
 import { requireRecord } from './record.ts'
 
@@ -28,7 +28,7 @@ export function namespaceOf(
     throw new LabError(
       'not-found',
       `lab ${lab} has no node or pod ${JSON.stringify(place)}`,
-      `It has ${[...places.keys()].join(', ')}.`,
+      `It has ${plan.nodes[0]?.name} to ${plan.nodes.at(-1)?.name}, ${range(podsOf(plan))}outside${plan.cloud === undefined ? '' : ', router'} and fabric.`,
     )
   }
   if (!isNamespaceFile(netnsPath(namespace))) {
@@ -40,6 +40,9 @@ export function namespaceOf(
   }
   return { namespace, kubeconfig: paths.innerKubeconfig, id: record.id }
 }
+
+const range = (pods: readonly PodPlan[]): string =>
+  pods.length === 0 ? '' : `${pods[0]?.name} to ${pods.at(-1)?.name}, `
 
 /** Runs a command there, on this terminal, and gives its exit code (128 + signal as shells do). Like `ip netns exec`. */
 export function labExec(lab: string, place: string, command: readonly string[]): Promise<number> {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { ipText } from '#ip/address.ts'
-import { casesFor, groups, missing, responders, type Check } from './cases.ts'
+import { backendGroups, casesFor, missing, responders, type Check } from './cases.ts'
 import { summarize, type Outcome } from './report.ts'
 import { parseHeard } from './responder.ts'
 import type { LabView, NodeView, PodView } from './view.ts'
@@ -30,7 +30,7 @@ function view(nodes: number, pods: number, ipv6 = false, mtu = 1450): LabView {
 }
 
 const count = (checks: readonly Check[]): Record<string, number> =>
-  Object.fromEntries(groups.map((group) => [group, checks.filter((check) => check.group === group).length]))
+  Object.fromEntries(backendGroups.map((group) => [group, checks.filter((check) => check.group === group).length]))
 
 test('three nodes with two pods: so many questions of each group', () => {
   const expected = {

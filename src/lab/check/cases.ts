@@ -5,7 +5,18 @@ import type { Family, IpText } from '#ip/text.ts'
 import { POD_PORT, UNDERLAY_MTU } from '../plan.ts'
 import type { LabView, NodeView, Place, PodView } from './view.ts'
 
-/** Groups in the order in which they are shown. */
+/** Groups of a lab whose nodes carry the packets between pods. */
+export const backendGroups = [
+  'pod-pod',
+  'pod-node',
+  'node-pod',
+  'pod-outside',
+  'mtu',
+  'above-mtu',
+  'host-port',
+] as const satisfies readonly Group[]
+
+/** All groups, those of a cloud too, in the order in which they are shown. */
 export const groups = [
   'pod-pod',
   'same-node',

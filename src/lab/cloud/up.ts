@@ -9,6 +9,7 @@ import { LabError } from '../error.ts'
 import { netnsPath, type LabPaths } from '../paths.ts'
 import type { LabPlan } from '../plan.ts'
 import { readProcesses } from '../record.ts'
+import { isRootless } from '../rootless.ts'
 import type { Progress } from '../steps.ts'
 import { readyFile } from './cloud.ts'
 import { installCommand, missingPackages } from './packages.ts'
@@ -22,6 +23,13 @@ const MAX_RESTARTS = 3
 
 /** Throws `LabError` `no-kernel` for packages or devices that this machine does not have, with how to get them. */
 export async function requireCloud({ outside }: LabPlan, { mode }: CloudPlan): Promise<void> {
+  if (isRootless()) {
+    throw new LabError(
+      'not-permitted',
+      "a lab in a cloud needs root: its users reach Keystone and Neutron from this machine, and a user namespace's are out of reach",
+      'Repeat it as root, or leave --cloud out.',
+    )
+  }
   const missing = missingPackages()
   if (missing.length > 0) {
     throw new LabError(
