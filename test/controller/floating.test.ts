@@ -15,6 +15,8 @@ const STATUS = 'heddle.io/floating-ip-status'
 const leads = (rig: Rig): Readonly<Record<string, IpText | undefined>> =>
   Object.fromEntries([...rig.fake.cloud.floating.values()].map((one) => [one.address, one.fixed]))
 
+const targets = (rig: Rig): readonly string[] => Object.values(leads(rig)).map(String).toSorted()
+
 async function statusOf(rig: Rig, name: string): Promise<unknown> {
   const { metadata } = await rig.kube.get(pods, { name, namespace: 'default' })
   const text = metadata.annotations?.[STATUS]
@@ -54,7 +56,7 @@ test('auto: made for the pod in one request, deleted with it; a pod that ran to 
   rig.run(t, { clusterName: 'blue', floatingIps: true, floatingNetwork: rig.external })
   await rig.pod('one', 'a', '10.0.128.1', { [WISH]: 'auto' })
   await rig.pod('two', 'a', '10.0.128.2', { [WISH]: `auto:${rig.external}` })
-  await until('both have one', () => Object.values(leads(rig)).toSorted().join() === '10.0.128.1,10.0.128.2')
+  await until('both have one', () => targets(rig).join() === '10.0.128.1,10.0.128.2')
   await rig.kube.patch(pods, { name: 'one', namespace: 'default' }, { type: 'merge', body: { status: { phase: 'Succeeded' } } }, { subresource: 'status' })
   await until('that of one is deleted', () => Object.values(leads(rig)).join() === '10.0.128.2')
   await rig.remove('two')
@@ -91,7 +93,7 @@ test('a controller that died in between: the next frees what pods held that are 
   const end = rig.run(t, { clusterName: 'blue', floatingIps: true, floatingNetwork: rig.external })
   await rig.pod('one', 'a', '10.0.128.1', { [WISH]: ip })
   await rig.pod('two', 'a', '10.0.128.2', { [WISH]: 'auto' })
-  await until('both have one', () => Object.values(leads(rig)).toSorted().join() === '10.0.128.1,10.0.128.2')
+  await until('both have one', () => targets(rig).join() === '10.0.128.1,10.0.128.2')
   await end()
   assert.equal(leads(rig)[ip], '10.0.128.1', 'it outlives the controller')
   await rig.remove('one')

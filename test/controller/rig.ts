@@ -208,7 +208,7 @@ export class Rig {
   async hasRoutes(...expected: readonly string[]): Promise<void> {
     await until(
       `routes ${expected.join(', ')}`,
-      async () => `${(await this.routes()).join()}` === expected.toSorted().join(),
+      async () => (await this.routes()).join() === expected.toSorted().join(),
     )
   }
 

@@ -106,5 +106,5 @@ test('docs/configuration.md names every option of the controller, and no other',
   const known = controllerCommand()
     .options.filter(({ hidden }) => !hidden)
     .map(({ long }) => long)
-  assert.deepEqual(documented.toSorted(), known.toSorted())
+  assert.deepEqual(new Set(documented), new Set(known))
 })
