@@ -28,8 +28,9 @@ export const SLOW = [
   'test/survive/survive.test.ts',
 ]
 
-/** A released flanneld, which npm run test:interop builds, and a kube-apiserver: no package of Debian has them. Only asked for by name. */
+/** A released flanneld, which npm run test:interop builds, and a kube-apiserver: no package of Debian has them. And a build that downloads a whole Debian. Only asked for by name. */
 export const OUTSIDE = [
+  'test/deploy/container.test.ts',
   'test/interop/flannel.test.ts',
   'test/interop/flannel-etcd.test.ts',
   'test/kube/conformance.test.ts',
