@@ -51,7 +51,20 @@ class Store {
   /** @param {string} file @param {string} context @param {string} tag @param {readonly string[]} more */
   build(file, context, tag, more = []) {
     const network = more.includes('--network') ? [] : ['--network', 'host']
-    this.#run(['build', '--isolation', 'chroot', ...network, '--file', file, '--tag', tag, ...more, context])
+    this.#run([
+      'build',
+      '--isolation',
+      'chroot',
+      // The store knows no overlays: each layer would be a copy of everything.
+      '--layers=false',
+      ...network,
+      '--file',
+      file,
+      '--tag',
+      tag,
+      ...more,
+      context,
+    ])
   }
 
   /** @param {string} image @param {string} file */
