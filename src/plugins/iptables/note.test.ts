@@ -85,7 +85,7 @@ for (const { table, planOf, ownOf } of kinds) {
   test(`${table}: after a flush it is as the ADDs had made it, the newest first`, () => {
     assert.equal(textOf(table, restored(empty())), textOf(table, sorted(whole, restored(empty()))))
     const flushed: Chains = new Map([...whole.keys()].map((chain) => [chain, []]))
-    assert.deepEqual(new Map([...restored(flushed)].toSorted()), new Map([...whole].toSorted()))
+    assert.deepEqual(restored(flushed), whole)
   })
 
   test(`${table}: whatever is taken out comes back at its place, others' rules stay`, () => {
