@@ -4,7 +4,7 @@ import { execFile, execFileSync, spawn, type ChildProcess } from 'node:child_pro
 import { once } from 'node:events'
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { promisify } from 'node:util'
 
 import { toCniError } from '#cni/errors.ts'
@@ -97,11 +97,8 @@ export class NetworkHost implements Disposable {
       ['ip', 'neigh', 'show', 'proxy'],
       ['nft', '-s', 'list', 'ruleset'],
     ]
-    const files = readdirSync(this.root, { recursive: true, withFileTypes: true })
-      .filter((entry) => entry.isFile() && !entry.name.startsWith('last_reserved_ip'))
-      .map((entry) => join(entry.parentPath, entry.name))
-      .sort()
-    return [...commands.map((command) => this.exec(...command)), ...files].join('\n---\n')
+    const files = filesBelow(this.root).filter((path) => !basename(path).startsWith('last_reserved_ip'))
+    return [...commands.map((command) => this.exec(...command)), ...files.toSorted()].join('\n---\n')
   }
 
   [Symbol.dispose](): void {
@@ -112,6 +109,15 @@ export class NetworkHost implements Disposable {
     deleteNetns(this.path)
     rmSync(this.root, { recursive: true, force: true })
   }
+}
+
+/** Node.js's own recursion goes where symbolic links lead, and those of /sys lead in circles. */
+function filesBelow(folder: string): readonly string[] {
+  return readdirSync(folder, { withFileTypes: true }).flatMap((entry) => {
+    const path = join(folder, entry.name)
+    if (entry.isDirectory()) return filesBelow(path)
+    return entry.isFile() ? [path] : []
+  })
 }
 
 export function execIn(netns: string, ...command: string[]): string {

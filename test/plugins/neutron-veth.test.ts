@@ -13,6 +13,7 @@ import { neutronVeth } from '#plugins/neutron-veth/plugin.ts'
 import { listRecords } from '#plugins/link/record.ts'
 import { ProxyRestorer } from '#plugins/neutron-veth/restore.ts'
 import { createNetns, deleteNetns } from '#sys/netns.ts'
+import { until } from '../dhcp/servers.ts'
 import { needsRoot } from '../namespace.ts'
 import { slowness } from '../slow.ts'
 import { gcInputOf, inputOf } from './input.ts'
@@ -415,6 +416,7 @@ test('what a card forgets when it goes down comes back; what a DEL removed does 
   assert.equal(proxies(made), '')
   // One pod's namespace goes without a DEL, another's address is removed by hand alone.
   deleteNetns(b)
+  await until('the kernel has removed its link', () => !made.exec('ip', '-o', 'link').includes(':b:'))
   assert.deepEqual(new Set(await restorer.restore()), new Set(['10.88.0.10', 'fd00:88::10']))
   await neutronVeth.check(inputOf(conf, { ...call, prevResult }), made.host)
   made.exec('ip', 'neigh', 'del', 'proxy', '10.88.0.10', 'dev', 'up0')
