@@ -2,40 +2,31 @@
 
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
 import type { JsonObject } from '#cni/json.ts'
 import { hostDevice } from '#plugins/host-device/plugin.ts'
 import { createNetns, deleteNetns } from '#sys/netns.ts'
-import { needsRoot } from '../namespace.ts'
 import { slowness } from '../slow.ts'
 import { execIn, pluginHostAt } from './network-host.ts'
+import { CARD, noCard } from './physical-card.ts'
 import { gcInputOf, inputOf } from './input.ts'
 import { links } from './pod-link-suite.ts'
 import { reference, referenceMissing } from './reference.ts'
 
 /** The first namespace, where physical devices go back to. */
 const FIRST = '/proc/1/ns/net'
-/** Of the card that tools/vm/machine.mjs gives the virtual machine. No other one is touched. */
-const MAC = '52:54:00:68:65:64'
 
 const ip = (...args: readonly string[]): string => execFileSync('ip', args, { encoding: 'utf8' })
 
-function hasCard(): boolean {
-  if (process.env['HEDDLE_TEST_SLOW'] !== undefined) execFileSync('modprobe', ['virtio_net'])
-  return readdirSync('/sys/class/net').some(
-    (name) => readFileSync(`/sys/class/net/${name}/address`, 'utf8').trim() === MAC,
-  )
-}
-
-const skip = needsRoot || (hasCard() ? false : 'needs the network card of the virtual machine: runs in test/vm')
+const skip = noCard
 const conf: JsonObject = { name: 'net1', type: 'host-device', device: 'nic0' }
 
 /** The link with that address; what the kernel calls it is what is asked here. */
 const card = (): Record<string, unknown> | undefined =>
-  (JSON.parse(ip('-j', '-d', 'link')) as Record<string, unknown>[]).find((link) => link['address'] === MAC)
+  (JSON.parse(ip('-j', '-d', 'link')) as Record<string, unknown>[]).find((link) => link['address'] === CARD)
 
 /** The kernel takes namespaces down some time after their last user left. */
 async function backAs(name: RegExp): Promise<void> {
@@ -93,7 +84,7 @@ test('DEL brings the card back as it was, and so do DEL and GC after its namespa
     'DEL without a namespace after its end',
   ] as const) {
     const result = await hostDevice.add(inputOf(conf, call), host)
-    assert.equal(result.interfaces[0]?.mac, MAC)
+    assert.equal(result.interfaces[0]?.mac, CARD)
     assert.equal(links(pod, 'eth0')[0]?.['ifalias'], 'nic0')
     assert.equal(card(), undefined)
     if (how !== 'DEL') deleteNetns(pod)
@@ -117,7 +108,7 @@ test('a pod’s name that the host has too: the card comes back as devN', { skip
     // The next pod wants it, before anybody deleted the first. At another path: an inode may well be the former one's.
     createNetns(next)
     await hostDevice.add(inputOf(conf, { containerId: 'b', netns: next }), host)
-    assert.equal(links(next, 'eth0')[0]?.['address'], MAC)
+    assert.equal(links(next, 'eth0')[0]?.['address'], CARD)
     await hostDevice.del(inputOf(conf, { containerId: 'b', netns: next }), host)
     made.assertAsBefore('the next ADD')
   } finally {
@@ -142,7 +133,7 @@ test('without a record, after a reboot: by its alias, at DEL or at the next ADD'
       assert.equal(card()?.['ifalias'], undefined)
     } else {
       await hostDevice.add(inputOf(conf, call), host)
-      assert.equal(links(pod, 'eth0')[0]?.['address'], MAC)
+      assert.equal(links(pod, 'eth0')[0]?.['address'], CARD)
       await hostDevice.del(inputOf(conf, call), host)
       assert.equal(card()?.['ifname'], 'nic0')
     }
@@ -159,7 +150,7 @@ test(
     const { host, pod } = made
     const shared = { ...conf, cniVersion: '1.0.0', ipam: { type: 'static', addresses: [{ address: '10.88.0.20/24' }] } }
     await reference('ADD', shared, { containerId: 'a', netns: pod })
-    assert.equal(links(pod, 'eth0')[0]?.['address'], MAC)
+    assert.equal(links(pod, 'eth0')[0]?.['address'], CARD)
     deleteNetns(pod)
     await backAs(/^eth0$/)
     await hostDevice.del(inputOf(shared, { containerId: 'a', netns: pod }), host)

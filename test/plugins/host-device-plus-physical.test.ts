@@ -2,39 +2,29 @@
 
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
-import { parseMac } from '#ip/mac.ts'
 import { listLinks } from '#netlink/link.ts'
 import { FakeCloud } from '#openstack/fake/server.ts'
 import { Book, bookFolder } from '#plugins/host-device-plus/book.ts'
 import { closeClouds } from '#plugins/host-device-plus/cloud.ts'
 import { hostDevicePlusPlugin } from '#plugins/host-device-plus/plugin.ts'
 import { createNetns, deleteNetns } from '#sys/netns.ts'
-import { needsRoot } from '../namespace.ts'
 import { slowness } from '../slow.ts'
 import { gcInputOf, inputOf } from './input.ts'
 import { execIn, pluginHostAt } from './network-host.ts'
+import { CARD, noCard } from './physical-card.ts'
 
 /** The first namespace, where physical devices go back to. */
 const FIRST = '/proc/1/ns/net'
-/** Of the card that tools/vm/machine.mjs gives the virtual machine. No other one is touched. */
-const MAC = parseMac('52:54:00:68:65:64')
 const CHANGED = '02:00:00:00:00:0b'
 
 const plugin = hostDevicePlusPlugin({ settleMs: 0 })
 const ip = (...args: readonly string[]): string => execFileSync('ip', args, { encoding: 'utf8' })
 
-function hasCard(): boolean {
-  if (process.env['HEDDLE_TEST_SLOW'] !== undefined) execFileSync('modprobe', ['virtio_net'])
-  return readdirSync('/sys/class/net').some(
-    (name) => readFileSync(`/sys/class/net/${name}/address`, 'utf8').trim() === MAC,
-  )
-}
-
-const skip = needsRoot || (hasCard() ? false : 'needs the network card of the virtual machine: runs in test/vm')
+const skip = noCard
 
 /** A fake cloud whose next port is that of the card. */
 class Machine implements AsyncDisposable {
@@ -64,7 +54,7 @@ class Machine implements AsyncDisposable {
     cloud.networks.set(network.id, network)
     cloud.subnets.set(subnet.id, subnet)
     const set = cloud.ports.set.bind(cloud.ports)
-    cloud.ports.set = (id, port) => set(id, Object.assign(port, { mac: MAC }))
+    cloud.ports.set = (id, port) => set(id, Object.assign(port, { mac: CARD }))
     this.serverId = fake.addServer(project, 'node-1').id
     this.networkId = network.id
     const auth = { auth_url: fake.authUrl, username: 'demo', password: 'secret', project_name: 'demo' }
@@ -86,7 +76,7 @@ class Machine implements AsyncDisposable {
 
   /** The card's link on the host. */
   card() {
-    return listLinks(this.host.netlink).find((link) => (link.permanentMac ?? link.mac) === MAC)
+    return listLinks(this.host.netlink).find((link) => (link.permanentMac ?? link.mac) === CARD)
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -101,9 +91,9 @@ class Machine implements AsyncDisposable {
 after(() => {
   if (skip !== false) return
   for (const link of JSON.parse(ip('-j', 'link')) as Record<string, unknown>[])
-    if (link['permaddr'] === MAC || link['address'] === MAC) {
+    if (link['permaddr'] === CARD || link['address'] === CARD) {
       ip('link', 'set', String(link['ifname']), 'down')
-      ip('link', 'set', String(link['ifname']), 'address', MAC, 'alias', '')
+      ip('link', 'set', String(link['ifname']), 'address', CARD, 'alias', '')
     }
 })
 
@@ -114,7 +104,7 @@ test(
     await using made = new Machine(await FakeCloud.start())
     const { host, pod } = made
     const before = made.card()?.name
-    assert.equal(made.card()?.permanentMac, MAC)
+    assert.equal(made.card()?.permanentMac, CARD)
     const book = new Book(made.root, host)
     for (const how of [
       'DEL',
@@ -125,7 +115,7 @@ test(
       const call = { containerId: 'a', netns: pod }
       const conf = made.conf('keep')
       const result = await plugin.add(inputOf(conf, call), host)
-      assert.equal(result.interfaces[0]?.mac, MAC, how)
+      assert.equal(result.interfaces[0]?.mac, CARD, how)
       assert.equal(made.card(), undefined)
       await plugin.check(inputOf(conf, { ...call, prevResult: result }), host)
       execIn(pod, 'ip', 'link', 'set', 'eth0', 'down')
@@ -134,7 +124,7 @@ test(
       if (how.startsWith('GC')) await plugin.gc(gcInputOf(conf, []), host)
       else await plugin.del(inputOf(conf, how.includes('without') ? { containerId: 'a' } : call), host)
       const { name, mac, mtu, up } = made.card() ?? {}
-      assert.deepEqual([name, mac, mtu, up], [before, MAC, 1500, false], how)
+      assert.deepEqual([name, mac, mtu, up], [before, CARD, 1500, false], how)
       // It is of the pool again: the next pod gets the same port without a request.
       assert.deepEqual(
         book.list().map(({ state, holder }) => [state, holder]),
