@@ -25,12 +25,12 @@ const MOST_AT_ONCE = 4
 /** Minutes of their own. */
 const CLOUD = ['test/controller/real.', 'test/lab/cloud.', 'test/neutron-ipam/', 'test/openstack/real.']
 const CLOUD_FLAG = '--cloud'
+const isCloud = (file) => CLOUD.some((start) => file.startsWith(start))
 
 const isTest = (name) => /\.test\.(ts|mjs)$/.test(name)
 
 function selected(filters, ofCloud) {
   const all = ['tools', 'src', 'test', 'bench'].flatMap((folder) => filesBelow(folder, isTest))
-  const isCloud = (file) => CLOUD.some((start) => file.startsWith(start))
   const files =
     filters.length === 0
       ? all.filter((file) => isCloud(file) === ofCloud)
@@ -65,11 +65,12 @@ function reporters() {
 
 function runNode(files, options) {
   const cores = os.availableParallelism?.() ?? os.cpus().length
+  // One more than there are processors: most of them wait for timers, peers and the kernel. A cloud fills the machine by itself.
+  const atOnce = files.every(isCloud) ? 1 : Math.min(cores + 1, MOST_AT_ONCE)
   const args = [
     '--disable-warning=ExperimentalWarning',
     '--test',
-    // One more than there are processors: most of them wait for timers, peers and the kernel.
-    `--test-concurrency=${Math.min(cores + 1, MOST_AT_ONCE)}`,
+    `--test-concurrency=${atOnce}`,
     `--test-timeout=${TEST_LIMIT_MS}`,
     ...(options.some((option) => option.startsWith('--test-reporter')) ? [] : reporters()),
     ...options,
